@@ -1,0 +1,102 @@
+"""Every limit and interval of a server: its unit, its default, and where the number comes from.
+
+Time is in seconds and sizes are in bytes. Nothing in the framework waits without one of these
+deadlines, and no queue grows past one of these bounds.
+"""
+
+from typing import Any
+
+import attrs
+from attrs.validators import ge, gt
+
+
+def positive(default: float) -> Any:
+    """A field that must be above zero."""
+    return attrs.field(default=default, validator=gt(0))
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The settings of one server. Make changed copies with `attrs.evolve`."""
+
+    path: str = "/socket.io/"
+    """Where Socket.IO lives on the listener, with its trailing slash (the clients' default)."""
+
+    ping_interval: float = positive(25.0)
+    """Seconds between pings (Engine.IO's default; below the usual 60 s timeout of proxies)."""
+
+    ping_timeout: float = positive(20.0)
+    """Seconds that a pong may take (Engine.IO's default)."""
+
+    max_payload_bytes: int = positive(1_000_000)
+    """Largest message that a client may send (Engine.IO's `maxPayload` default)."""
+
+    max_attachments: int = positive(10)
+    """Binary attachments in one packet (the official JavaScript parser's own limit)."""
+
+    max_connections: int = positive(100_000)
+    """Open connections of one server; more are answered 503."""
+
+    max_namespaces: int = positive(32)
+    """Namespaces that one connection may join."""
+
+    max_dynamic_namespaces: int = positive(10_000)
+    """Namespaces of one server that exist because a pattern matched a client's request."""
+
+    max_rooms: int = positive(1_000)
+    """Rooms that one socket may be in."""
+
+    max_pending_calls: int = positive(1_000)
+    """Acknowledgements that one socket may owe us."""
+
+    handshake_timeout: float = positive(10.0)
+    """Seconds from accept to the end of the HTTP request head (slow loris)."""
+
+    max_head_bytes: int = positive(16_384)
+    """Size of an HTTP request head (h11's and most servers' order of magnitude)."""
+
+    connect_timeout: float = positive(45.0)
+    """Seconds from the open packet until a namespace is connected (Socket.IO's default)."""
+
+    auth_timeout: float = positive(10.0)
+    """Seconds that authenticator, middleware and `on_connect` may take together."""
+
+    disconnect_timeout: float = positive(5.0)
+    """Seconds that one socket's `on_disconnect` may take."""
+
+    close_timeout: float = positive(1.0)
+    """Seconds to wait for the peer's half of a close, so that it reads our last words."""
+
+    drain_timeout: float = positive(10.0)
+    """Seconds from the signal to stop until whatever is still open is cut."""
+
+    drain_slice: int = positive(500)
+    """Connections closed at once while draining, so that they do not come back all at once."""
+
+    outbox_messages: int = positive(1_000)
+    """Messages that may wait for one slow client (Centrifugo's order of magnitude)."""
+
+    outbox_bytes: int = positive(1_048_576)
+    """Bytes that may wait for one slow client (Centrifugo's default)."""
+
+    inbox_messages: int = positive(256)
+    """Events that may wait behind a running handler before reading pauses."""
+
+    inbox_bytes: int = positive(1_048_576)
+    """Bytes of such events before reading pauses."""
+
+    compression: bool = False
+    """Whether permessage-deflate is negotiated (RFC 7692). Off: it costs CPU and memory."""
+
+    compression_threshold_bytes: int = attrs.field(default=1024, validator=ge(0))
+    """Messages below this are not compressed (Engine.IO's default)."""
+
+    origins: tuple[str, ...] | None = None
+    """Origins that browsers may come from, such as `("https://example.org",)`; `("*",)` for all.
+    `None` allows only pages of the same host and port."""
+
+    web_port: int | None = None
+    """Port of pages and health checks; `None`: one above the listener's (any, if that is 0)."""
+
+    share_port: bool = False
+    """Serve pages and health checks on the listener's own port instead."""

@@ -1,0 +1,98 @@
+"""Every exception of trio_rt.
+
+    RealtimeError
+    ├── LocalError               your side did it
+    │   ├── MisuseError          a call that can never work; the message has the right one
+    │   └── LimitError           a limit of this node would be passed
+    ├── RemoteError              the peer did it, or is not there
+    │   ├── RemoteProtocolError  it broke the protocol; carries the reason to end with
+    │   ├── TransportClosed      its transport ended; carries the reason
+    │   ├── Disconnected         the socket is gone, so it can neither get nor answer anything
+    │   └── CallTimeout          no acknowledgement came in time (also a TimeoutError)
+    └── Refuse                   raised by YOU to say no; the client is told
+"""
+
+from typing import Any
+
+from trio_rt import reasons
+from trio_rt.reasons import Reason
+
+
+class RealtimeError(Exception):
+    """The root of all exceptions that trio_rt raises."""
+
+
+class LocalError(RealtimeError):
+    """This side did something that cannot be done now."""
+
+
+class MisuseError(LocalError):
+    """A call that can never work. The message names the right one."""
+
+
+class LimitError(LocalError):
+    """A limit of this node would be passed. The message names the limit and its setting."""
+
+
+class RemoteError(RealtimeError):
+    """The peer did something wrong, or is not there any more."""
+
+
+class RemoteProtocolError(RemoteError):
+    """The peer broke the protocol.
+
+    Attributes:
+        reason: how the connection has to end because of it.
+    """
+
+    def __init__(self, message: str, reason: Reason = reasons.PARSE_ERROR) -> None:
+        super().__init__(message)
+        self.reason = reason.because(message)
+
+
+class TransportClosed(RemoteError):
+    """The transport has ended: nothing more can be received or sent.
+
+    Attributes:
+        reason: why it ended.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+class Disconnected(RemoteError):
+    """The socket is gone, so it can neither get nor answer anything.
+
+    Attributes:
+        reason: why it ended.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"the socket is disconnected: {reason.text}")
+        self.reason = reason
+
+
+class CallTimeout(RemoteError, TimeoutError):
+    """No acknowledgement came in time."""
+
+
+class Refuse(RealtimeError):
+    """Say no to a client, and tell it why.
+
+    Raise it in a handler: the acknowledgement, or an `error` event where none was asked for, has
+    `{"error": {"code", "message", "details"}}`. Raise it in an authenticator, a middleware or
+    `on_connect`: the client gets a CONNECT_ERROR.
+
+    Args:
+        code: a stable name for programs, such as `"forbidden"`.
+        message: one sentence for people; the code if left out.
+        details: any JSON value with more, sent as it is.
+    """
+
+    def __init__(self, code: str, message: str = "", details: Any = None) -> None:
+        super().__init__(message or code)
+        self.code = code
+        self.message = message or code
+        self.details = details
