@@ -1,0 +1,1 @@
+"""HTTP on h11: request heads for the listener, and pages for browsers and health checks."""
