@@ -5,6 +5,9 @@ frame usually leaves in the same step that made it, without a task switch.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+
+import trio
 
 from trio_rt.schedule.bell import Bell
 
@@ -13,6 +16,11 @@ class Wire(ABC):
     """A connected byte stream that belongs to one connection."""
 
     __slots__ = ()
+
+    @property
+    @abstractmethod
+    def is_readable(self) -> bool:
+        """Whether `receive_nowait` may return something."""
 
     @abstractmethod
     def receive_nowait(self) -> bytes:
@@ -24,8 +32,16 @@ class Wire(ABC):
         """
 
     @abstractmethod
+    def wait_readable(self) -> Awaitable[None]:
+        """Waits until `is_readable`; always a checkpoint. Cancelling it is harmless."""
+
     async def receive(self) -> bytes:
         """Like `receive_nowait`, but waits. Cancelling it loses no bytes."""
+        while True:
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                await self.wait_readable()
 
     @abstractmethod
     def send_nowait(self, data: bytes) -> int:
@@ -52,12 +68,12 @@ class Wire(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends both directions at once; a task that waits gets `TransportClosed`. Idempotent."""
+        """Ends both directions at once; whoever waits gets `TransportClosed`. Idempotent."""
 
     @property
     @abstractmethod
     def unread(self) -> Bell:
-        """Rung when bytes arrive while nobody waits in `receive`."""
+        """Rung when bytes arrive while nobody waits in `wait_readable`."""
 
     @property
     @abstractmethod

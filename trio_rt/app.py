@@ -1,0 +1,183 @@
+"""A program: its namespaces with their handlers, who may come in, and the backplane behind them.
+
+An `App` does no I/O of its own: a server, or a test, hands it connections.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from trio_rt.auth import Anonymous, Authenticator
+from trio_rt.backplane.base import Backplane
+from trio_rt.backplane.memory import MemoryBackplane
+from trio_rt.config import Config
+from trio_rt.connection import Connection
+from trio_rt.errors import MisuseError
+from trio_rt.handlers import Handlers
+from trio_rt.log import log
+from trio_rt.namespace import Namespace
+from trio_rt.registry import Registry
+from trio_rt.schedule.flusher import Flusher
+from trio_rt.schedule.wheel import Wheel
+from trio_rt.session import Request, Session
+from trio_rt.target import Target
+
+Matcher = Callable[[str], bool]
+
+
+class App(Registry):
+    """The namespaces of a program, and everybody who is connected to them on this node.
+
+    Its own decorators register for the namespace `/`.
+
+    Args:
+        auth: who decides who a client is; None lets everyone in as a guest.
+        backplane: what joins the nodes of a cluster; None is a single node.
+        config: limits and intervals.
+        changes: fields of `Config` to be changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: Authenticator | None = None,
+        backplane: Backplane | None = None,
+        config: Config | None = None,
+        **changes: Any,
+    ) -> None:
+        super().__init__(Handlers())
+        if auth is not None and not isinstance(auth, Authenticator):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"{auth!r} is no authenticator. Write: Server(auth=JWTAuth(secret))")
+        self.config = config or Config()
+        """Limits and intervals."""
+        self.auth: Authenticator = auth or Anonymous()
+        """Who decides who a client is."""
+        self.backplane: Backplane = backplane or MemoryBackplane()
+        """What joins the nodes of a cluster."""
+        self.flusher = Flusher()
+        self.wheel = Wheel()
+        self.sessions: dict[Connection, Session] = {}
+        """Everybody who is connected to this node."""
+        self._root = Namespace("/", self.handlers, self)
+        self._namespaces: dict[str, Namespace] = {"/": self._root}
+        self._patterns: list[tuple[Matcher, Registry]] = []
+        self._dynamic: set[str] = set()
+        self.configure(**changes)
+
+    def configure(self, **changes: Any) -> None:
+        """Changes fields of `config`; for connections that come from now on.
+
+        Raises:
+            MisuseError: if there is no such field, or a value is out of its range.
+        """
+        try:
+            self.config = attrs.evolve(self.config, **changes)
+        except (TypeError, ValueError) as error:
+            raise MisuseError(f"{error}. The fields are those of trio_rt.Config") from error
+
+    # Namespaces
+
+    def namespace(self, name: "str | re.Pattern[str] | Matcher") -> Registry:
+        """Registers a namespace, and gives what its handlers are registered with.
+
+        Args:
+            name: `"/games"`; or a compiled pattern, or a function from a name to a bool, for
+                namespaces that begin when a client asks and end when the last one leaves.
+
+        Returns:
+            For a name the `Namespace`, the same one each time; else a registry of handlers.
+
+        Raises:
+            MisuseError: if that is no name of a namespace.
+        """
+        if isinstance(name, str):
+            if not name.startswith("/") or "," in name or "?" in name:
+                raise MisuseError(f'{name!r} is no namespace. Write: server.namespace("/games")')
+            if name not in self._namespaces:
+                self._namespaces[name] = Namespace(name, Handlers(), self)
+            return self._namespaces[name]
+        registry = Registry(Handlers())
+        if isinstance(name, re.Pattern):
+            self._patterns.append((lambda text: name.fullmatch(text) is not None, registry))
+        elif callable(name):
+            self._patterns.append((name, registry))
+        else:
+            raise MisuseError('namespace() takes "/name", re.compile(r"/room-\\d+") or a function')
+        return registry
+
+    def find_namespace(self, name: str) -> Namespace | None:
+        """The namespace that a client asks for, made if a pattern matches it."""
+        found = self._namespaces.get(name)
+        if found is not None:
+            return found
+        for matches, registry in self._patterns:
+            if matches(name):
+                if len(self._dynamic) >= self.config.max_dynamic_namespaces:
+                    log.warning("no more namespaces (Config.max_dynamic_namespaces)")
+                    return None
+                self._dynamic.add(name)
+                self._namespaces[name] = Namespace(name, registry.handlers, self)
+                return self._namespaces[name]
+        return None
+
+    def forget_if_deserted(self, namespace: Namespace) -> None:
+        """Ends a namespace that a pattern made, when nobody is in it any more."""
+        if namespace.name in self._dynamic and not namespace.sockets:
+            self._dynamic.discard(namespace.name)
+            del self._namespaces[namespace.name]
+
+    def to(self, *rooms: str) -> Target:
+        """The members of rooms of the namespace `/`, or single sockets by their ids."""
+        return self._root.to(*rooms)
+
+    @property
+    def all(self) -> Target:
+        """Everybody in the namespace `/`."""
+        return self._root.all
+
+    # Connections
+
+    async def serve_connection(self, connection: Connection, request: Request) -> None:
+        """Serves one client until it is gone. Never raises for what this client did."""
+        session = Session(self, connection, request)
+        self.sessions[connection] = session
+        try:
+            await session.run()
+        finally:
+            del self.sessions[connection]
+
+    async def put_out_all(self, connection: Connection) -> None:
+        """Puts a client out of all its namespaces."""
+        session = self.sessions.get(connection)
+        if session is not None:
+            await session.put_out_all()
+
+    def deliver_arrived(self) -> None:
+        """Hands everything that the backplane has for this node to its members, in order."""
+        for envelope in self.backplane.receive_nowait():
+            namespace = self._namespaces.get(envelope.namespace)
+            if namespace is not None:
+                namespace.deliver(envelope)
+
+    async def run_services(
+        self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Runs what all connections share, until the scope that it reports is cancelled.
+
+        Shielded: a server that is cancelled still says goodbye to its clients.
+        """
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.flusher.run)
+                nursery.start_soon(self.wheel.run)
+                nursery.start_soon(self._receive)
+                task_status.started(scope)
+
+    async def _receive(self) -> None:
+        """Delivers what other nodes publish."""
+        while True:
+            await self.backplane.wait()
+            self.deliver_arrived()

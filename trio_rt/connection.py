@@ -1,0 +1,439 @@
+"""One client: its transport, and the tasks that serve it, in one nursery.
+
+    reader     the caller of `receive`: takes events off the wire and hands them to handlers
+    writer     parked until the peer reads too slowly; then empties the outbox
+    heartbeat  parked until its deadline; reads on for a reader that a handler holds up
+
+The machines decide, `_apply` acts. An ending has two steps. `stop` ends reading: what the client
+sent before is still handled, for a while. `end` cancels everything; the first reason counts.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from trio_rt import reasons
+from trio_rt.calls import Call
+from trio_rt.codec import engineio, socketio
+from trio_rt.codec.socketio import Encoded, Packet
+from trio_rt.config import Config
+from trio_rt.errors import LimitError, RemoteProtocolError, TransportClosed
+from trio_rt.inbox import Inbox
+from trio_rt.machine.effects import Connect, Effect, End, Left, RefuseConnect, SendPing
+from trio_rt.machine.engine import Engine
+from trio_rt.machine.heartbeat import Heartbeat
+from trio_rt.machine.multiplex import Multiplex
+from trio_rt.outbox import CLOSE, Outbox, Overflow, Policy
+from trio_rt.reasons import Reason
+from trio_rt.schedule.flusher import Flushable, Flusher
+from trio_rt.schedule.wheel import Wheel
+from trio_rt.transport.base import Transport
+
+Event = Connect | Left | Packet
+"""What the reader gets, in the order in which the client sent it."""
+
+WRITE_BYTES = 65_536
+"""How much of the outbox one write takes: about what a kernel buffer takes at once."""
+
+_PING = engineio.PING.encode()
+
+
+class Connection(Flushable):
+    """One transport session of one client, from the open packet to the end.
+
+    Args:
+        sid: the Engine.IO session id: a secret between the client and us.
+        transport: its handshake is done; owned from here on.
+        config: limits and intervals.
+        flusher, wheel: shared with all connections of the server.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_engine",
+        "_flusher",
+        "_give_up_at",
+        "_inbox",
+        "_is_marked",
+        "_is_reading",
+        "_nursery",
+        "_outbox",
+        "_pending",
+        "_tick",
+        "_wheel",
+        "config",
+        "dropped",
+        "multiplex",
+        "reason",
+        "sid",
+        "stopped",
+        "transport",
+    )
+
+    def __init__(
+        self, sid: str, transport: Transport, config: Config, flusher: Flusher, wheel: Wheel
+    ) -> None:
+        now = trio.current_time()
+        self.sid = sid
+        self.transport = transport
+        self.config = config
+        self.stopped: Reason | None = None
+        """Why reading is over; None while it goes on."""
+        self.reason: Reason | None = None
+        """Why the connection ended; None while it goes on."""
+        self.dropped = 0
+        """Volatile events that were dropped because the peer reads too slowly."""
+        self.multiplex = Multiplex(
+            config.max_namespaces, config.max_attachments, config.connect_timeout, now
+        )
+        heartbeat = Heartbeat(config.ping_interval, config.ping_timeout, now)
+        self._engine = Engine(heartbeat, self.multiplex)
+        self._flusher = flusher
+        self._wheel = wheel
+        self._nursery: trio.Nursery | None = None
+        self._calls: dict[tuple[str, int], tuple[Call, str]] | None = None
+        self._inbox: Inbox[Event] | None = None
+        self._outbox: Outbox | None = None
+        self._pending: list[bytes] = []  # leaves with the next flush
+        self._is_marked = False  # the flusher knows
+        self._is_reading = False  # the reader waits for the wire, no handler holds it up
+        self._tick = -1  # the scheduler's step in which a frame was last sent
+        self._give_up_at = math.inf  # when handlers are cancelled after `stop`
+
+    # Its life
+
+    async def run(self, serve: Callable[["Connection"], Awaitable[None]]) -> None:
+        """Sends the open packet, and runs `serve` beside the writer and the heartbeat.
+
+        When it returns or raises, all tasks of the connection have ended and `reason` is set. The
+        transport is still open for last words: call `finish`.
+
+        Args:
+            serve: the reader: awaits `receive` in a loop until it is cancelled.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._send_open_packet()
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._beat)
+                await serve(self)
+        finally:
+            self._nursery = None
+            self.end(reasons.SERVER_SHUTDOWN)
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """What runs here ends with the connection."""
+        if self._nursery is None:
+            raise TransportClosed(self.reason or reasons.TRANSPORT_CLOSE)
+        return self._nursery
+
+    def stop(self, reason: Reason) -> None:
+        """Ends reading. Events that have arrived are still handled, then the connection ends.
+
+        Handlers that take longer than `disconnect_timeout` are cancelled.
+        """
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        self._engine.close()
+        if self._is_reading or self._nursery is None:
+            self.end(reason)
+        else:
+            self._give_up_at = trio.current_time() + self.config.disconnect_timeout
+            self.transport.unread.ring()
+            self.forget_calls()
+
+    def end(self, reason: Reason) -> None:
+        """Ends the connection and cancels all that runs in it; the first reason counts."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.stopped = self.stopped or reason
+        self._engine.close()
+        self.forget_calls()
+        if self._outbox is not None:
+            self._outbox.wake()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel(reason=reason.code)
+
+    async def finish(self) -> None:
+        """Sends what still waits, and closes the transport within `close_timeout`."""
+        reason = self.reason or reasons.SERVER_SHUTDOWN
+        with trio.move_on_after(self.config.close_timeout, shield=True):
+            try:
+                self._send_pending()
+                await self._drain()
+                await self.transport.finish(reason)
+            except TransportClosed:
+                pass  # it ended before we could say so
+        self.transport.close()
+
+    # Receiving
+
+    async def receive(self) -> list[Event]:
+        """Waits for the next events of the client.
+
+        Pongs and acknowledgements were dealt with before. What the handlers of the last events
+        sent leaves now. When the connection is over this raises `trio.Cancelled`, because the
+        nursery of `run` is cancelled.
+        """
+        self._send_pending()
+        if self._inbox is not None and (events := self._inbox.take()):
+            await trio.lowlevel.checkpoint()
+            return events
+        while self.stopped is None:
+            self._is_reading = True
+            try:
+                await self.transport.wait_readable()
+            finally:
+                self._is_reading = False
+            events = self._read()[0]
+            if events:
+                return events
+        self.end(self.stopped)
+        await trio.sleep_forever()
+        raise AssertionError("unreachable: the nursery is cancelled")
+
+    def cork(self) -> None:
+        """Joins what is sent in this step of the scheduler, because more is to come."""
+        self._tick = self._flusher.tick
+
+    def _read(self) -> tuple[list[Event], int]:
+        """What has arrived: events for handlers, and how many bytes they took."""
+        events: list[Event] = []
+        size = 0
+        try:
+            for message in self.transport.receive_nowait():
+                size += len(message)
+                for effect in self._engine.receive(message):
+                    kind = type(effect)
+                    if kind is Packet and effect.type == socketio.EVENT:  # type: ignore[union-attr]
+                        events.append(effect)  # type: ignore[arg-type]
+                    else:
+                        self._apply(effect, events)
+        except (TransportClosed, RemoteProtocolError) as error:
+            self.stop(error.reason)
+        return events, size
+
+    def _relieve(self) -> None:
+        """Reads on for a reader that is held up, so that pongs and acknowledgements are seen."""
+        if self._is_reading or self.stopped is not None or not self.transport.is_readable:
+            return
+        if self._is_paused:
+            return
+        events, size = self._read()
+        if events:
+            if self._inbox is None:
+                self._inbox = Inbox(self.config.inbox_messages, self.config.inbox_bytes)
+            try:
+                self._inbox.put(events, size)
+            except LimitError as error:
+                self.end(reasons.OVERRUN.because(str(error)))
+        self.transport.unread.ring()  # there may be more
+
+    @property
+    def _is_paused(self) -> bool:
+        """Whether we do not read, because enough waits for a handler that does not wait for us."""
+        return (
+            not self._is_reading
+            and self._inbox is not None
+            and self._inbox.is_full
+            and not self._calls
+        )
+
+    # Sending
+
+    @property
+    def can_send(self) -> bool:
+        """Whether the peer may still get something: it is there, or only we are leaving."""
+        return self.stopped is None or (
+            self.reason is None and self.stopped.code == reasons.SERVER_SHUTDOWN.code
+        )
+
+    def send(self, data: bytes) -> None:
+        """Sends a frame in order: at once if nothing was sent in this step of the scheduler."""
+        if self._pending or self._tick == self._flusher.tick:
+            self.send_later(data)
+        elif self.transport.is_blocked:
+            self._put(data, CLOSE)
+        else:
+            self._tick = self._flusher.tick
+            self._transmit(data)
+
+    def send_packet(self, text: bytes, attachments: tuple[bytes, ...] = ()) -> None:
+        """Encodes and sends one Socket.IO packet in order."""
+        self.send(self.transport.encode(Encoded(text, attachments)))
+
+    def send_later(self, data: bytes, policy: Policy = CLOSE) -> None:
+        """Sends a frame in order with the next flush; on a blocked transport by its policy."""
+        if self.transport.is_blocked:
+            self._send_pending()
+            self._put(data, policy)
+            return
+        self._pending.append(data)
+        if not self._is_marked:
+            self._is_marked = True
+            self._flusher.mark(self)
+        if len(self._pending) >= self.config.outbox_messages:
+            self._send_pending()
+
+    def flush(self) -> None:
+        """Sends what waits; called by the flusher once for each time the connection was marked."""
+        self._is_marked = False
+        self._send_pending()
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a frame of this size can be sent, or fits into the outbox."""
+        return self._outbox is None or self._outbox.has_room(size_bytes)
+
+    async def wait_room(self, size_bytes: int) -> None:
+        """Waits until `has_room`, or the connection has stopped."""
+        while self.stopped is None and self._outbox is not None and not self.has_room(size_bytes):
+            await self._outbox.wait_room()
+
+    def _send_pending(self) -> None:
+        pending = self._pending
+        if not pending:
+            return
+        self._pending = []
+        if self.transport.is_blocked:
+            for data in pending:
+                self._put(data, CLOSE)
+        else:
+            self._tick = self._flusher.tick
+            self._transmit(pending[0] if len(pending) == 1 else b"".join(pending))
+
+    def _transmit(self, data: bytes) -> None:
+        try:
+            self.transport.send_nowait(data)
+        except TransportClosed as error:
+            self.stop(error.reason)
+
+    def _put(self, data: bytes, policy: Policy) -> None:
+        if self.reason is not None:
+            return
+        if self._outbox is None:
+            self._outbox = Outbox(self.config.outbox_messages, self.config.outbox_bytes)
+        try:
+            self._outbox.put(data, policy)
+        except Overflow as error:
+            self.end(reasons.SLOW_CONSUMER.because(str(error)))
+
+    # Acknowledgements
+
+    def expect(self, namespace: str, id: int, call: Call, sid: str) -> None:
+        """Notes that a socket of this connection owes an acknowledgement.
+
+        Raises:
+            LimitError: if it owes too many already.
+        """
+        if self._calls is None:
+            self._calls = {}
+        if len(self._calls) >= self.config.max_pending_calls:
+            raise LimitError(
+                f"socket {sid} owes {len(self._calls)} acknowledgements already "
+                f"(Config.max_pending_calls)"
+            )
+        was_paused = self._is_paused
+        self._calls[namespace, id] = (call, sid)
+        if was_paused:
+            self.transport.unread.ring()  # read on: the answer may stand behind more events
+
+    def forget(self, namespace: str, id: int) -> None:
+        """Nobody waits for that acknowledgement any more."""
+        if self._calls:
+            self._calls.pop((namespace, id), None)
+
+    def forget_calls(self, namespace: str | None = None) -> None:
+        """No more acknowledgements will come: of one namespace, or at all."""
+        for key in [key for key in self._calls or () if namespace in (None, key[0])]:
+            assert self._calls is not None
+            call, sid = self._calls.pop(key)
+            call.leave(sid)
+
+    # Its other tasks, and what the machines decide
+
+    async def _write(self) -> None:
+        """The writer: empties the outbox as fast as the peer reads."""
+        try:
+            while True:
+                await self.transport.blocked.wait()
+                await self._drain()
+        except TransportClosed as error:
+            self.stop(error.reason)
+
+    async def _drain(self) -> None:
+        await self.transport.drain()
+        while self._outbox is not None and len(self._outbox):
+            self.transport.send_nowait(self._outbox.take(WRITE_BYTES))
+            await self.transport.drain()
+        self._outbox = None
+
+    async def _beat(self) -> None:
+        """The heartbeat: pings, watches all deadlines, and relieves the reader."""
+        bell = self.transport.unread
+        while True:
+            deadline = min(self._engine.deadline, self._give_up_at)
+            slot = self._wheel.ring_at(bell, deadline)
+            try:
+                await bell.wait()
+            finally:
+                self._wheel.forget(bell, slot)
+            await trio.lowlevel.checkpoint()  # lets the reader take what came in the same step
+            self._relieve()
+            self._check_deadlines(trio.current_time())
+
+    def _check_deadlines(self, now: float) -> None:
+        if self._is_paused:
+            self._engine.heartbeat.excuse(now)
+        for effect in self._engine.tick(now):
+            self._apply(effect, [])
+        if self.stopped is not None and now >= self._give_up_at:
+            self.end(self.stopped)
+
+    def _apply(self, effect: Effect, events: list[Event]) -> None:
+        """Acts on what a machine decided; events for handlers are added to `events`."""
+        if isinstance(effect, Packet):
+            self._acknowledge(effect)
+        elif isinstance(effect, Connect | Left):
+            events.append(effect)
+        elif isinstance(effect, SendPing):
+            self._send_engine(_PING)
+        elif isinstance(effect, RefuseConnect):
+            self.refuse(effect.namespace, effect.message, {"code": effect.code})
+        elif isinstance(effect, End):
+            self.stop(effect.reason)
+
+    def _acknowledge(self, packet: Packet) -> None:
+        """Hands an acknowledgement to who waits for it; one nobody asked for is ignored."""
+        if self._calls and packet.id is not None:
+            call = self._calls.pop((packet.namespace, packet.id), None)
+            if call is not None:
+                call[0].receive(call[1], packet.data)
+
+    def _send_engine(self, packet: bytes) -> None:
+        try:
+            self.transport.send_engine(packet)
+        except TransportClosed as error:
+            self.stop(error.reason)
+
+    def refuse(self, namespace: str, message: str, data: object = None) -> None:
+        """Answers a CONNECT with a CONNECT_ERROR."""
+        self.multiplex.absent(namespace, trio.current_time())
+        self.send_packet(socketio.encode_connect_error(namespace, message, data))
+
+    def _send_open_packet(self) -> None:
+        config = self.config
+        self._send_engine(
+            engineio.encode_open(
+                self.sid,
+                upgrades=[],
+                ping_interval=config.ping_interval,
+                ping_timeout=config.ping_timeout,
+                max_payload=config.max_payload_bytes,
+            )
+        )

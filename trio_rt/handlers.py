@@ -1,0 +1,210 @@
+"""What a program registered for a namespace: its handlers, checked when they are registered.
+
+A handler's signature says what it takes: `(socket, *payload)`. Annotated payloads are validated
+strictly by msgspec, the others pass as plain JSON values.
+"""
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+
+from trio_rt.codec.socketio import RESERVED_EVENTS
+from trio_rt.errors import MisuseError, Refuse
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+ANY_EVENT = "*"
+"""Registers a handler for every event that has none of its own; it gets the name first."""
+
+_BYTES = (bytes,)
+
+
+@attrs.frozen
+class Parameter:
+    """One payload argument of a handler."""
+
+    name: str
+    type: Any
+    """What it is validated against; `Any` where it is not annotated."""
+
+
+@attrs.frozen(eq=False)
+class EventHandler:
+    """A handler of one event."""
+
+    event: str
+    function: Callable[..., Awaitable[Any]]
+    concurrency: int
+    """How many events of one socket it handles at once; 1 keeps their order."""
+    parameters: tuple[Parameter, ...]
+    required: int
+    """Payload arguments without a default."""
+    rest: Parameter | None
+    """What `*args` takes, if there is one."""
+    is_untyped: bool
+    """Whether no argument is annotated: there is nothing to validate but their number."""
+
+    def validate(self, arguments: list[Any]) -> list[Any]:
+        """The payload as the handler's annotations want it.
+
+        Raises:
+            Refuse: with the code `"invalid"`, and the argument and path in the message.
+        """
+        count, most = len(arguments), len(self.parameters)
+        if count < self.required or (count > most and self.rest is None):
+            raise Refuse("invalid", self._describe_count(count), {"arguments": count})
+        if self.is_untyped:
+            return arguments
+        return [self._convert(at, value) for at, value in enumerate(arguments)]
+
+    def _convert(self, at: int, value: Any) -> Any:
+        parameter = self.parameters[at] if at < len(self.parameters) else self.rest
+        assert parameter is not None
+        if parameter.type is Any:
+            return value
+        try:
+            return msgspec.convert(value, parameter.type, builtin_types=_BYTES)
+        except msgspec.ValidationError as error:
+            message = f"argument {parameter.name!r}: {error}"
+            raise Refuse("invalid", message, {"argument": parameter.name}) from error
+
+    def _describe_count(self, count: int) -> str:
+        most = len(self.parameters)
+        wanted = f"{self.required}" if self.required == most else f"{self.required} to {most}"
+        if self.rest is not None:
+            wanted = f"at least {self.required}"
+        return f"event {self.event!r} takes {wanted} arguments, not {count}"
+
+
+class Handlers:
+    """Everything that was registered for one namespace."""
+
+    __slots__ = ("any_event", "connect", "disconnect", "error", "events", "middleware")
+
+    def __init__(self) -> None:
+        self.events: dict[str | int, EventHandler] = {}
+        self.any_event: EventHandler | None = None
+        self.middleware: list[Callable[..., Awaitable[None]]] = []
+        self.connect: Callable[..., Awaitable[None]] | None = None
+        self.disconnect: Callable[..., Awaitable[None]] | None = None
+        self.error: Callable[..., Awaitable[None]] | None = None
+
+    def add_event(self, event: str, function: F, concurrency: int = 1) -> F:
+        """Registers `function` for `event`.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        if event in RESERVED_EVENTS:
+            raise MisuseError(
+                f"{event!r} is no event of yours: clients drop the connection when they see it. "
+                f"For connecting and leaving use @server.on_connect and @server.on_disconnect"
+            )
+        if event in self.events or (event == ANY_EVENT and self.any_event is not None):
+            raise MisuseError(f"event {event!r} has a handler already: one event, one handler")
+        if concurrency < 1:
+            raise MisuseError(f"@server.on({event!r}, concurrency=N) takes 1 or more")
+        handler = _inspect_handler(event, function, concurrency)
+        if event == ANY_EVENT:
+            self.any_event = handler
+        else:
+            self.events[event] = handler
+        return function
+
+    def add_hook(self, name: str, function: F, *arguments: str) -> F:
+        """Registers the one `on_<name>` hook, which takes `arguments`.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        right = f"@server.on_{name}\nasync def {_name(function)}({', '.join(arguments)}): ..."
+        _require_async(function, right)
+        _require_arguments(function, len(arguments), right)
+        if getattr(self, name) is not None:
+            raise MisuseError(f"on_{name} is registered already: there is one for a namespace")
+        setattr(self, name, function)
+        return function
+
+    def add_middleware(self, function: F) -> F:
+        """Registers a middleware, to be run after those that are there.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        right = f"@server.use\nasync def {_name(function)}(socket): ..."
+        _require_async(function, right)
+        _require_arguments(function, 1, right)
+        self.middleware.append(function)
+        return function
+
+
+def _inspect_handler(event: str, function: F, concurrency: int) -> EventHandler:
+    right = f"@server.on({event!r})\nasync def {_name(function)}(socket, payload): ..."
+    _require_async(function, right)
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError as error:
+        raise MisuseError(
+            f"an annotation of {_name(function)} names something unknown: {error}. "
+            f"Payload types have to be defined at module level, above the handler"
+        ) from error
+    found = list(inspect.signature(function).parameters.values())
+    named = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    stars = [p for p in found if p.kind is p.VAR_POSITIONAL]
+    needless = [p for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    skipped = 2 if event == ANY_EVENT else 1
+    if len(named) < skipped or needless:
+        if event == ANY_EVENT:
+            right = f'@server.on("*")\nasync def {_name(function)}(socket, event, *payload): ...'
+        raise MisuseError(f"{_name(function)} cannot be called with a socket. Write:\n{right}")
+    payload = named[skipped:]
+    parameters = tuple(Parameter(p.name, _check_type(p.name, hints)) for p in payload)
+    rest = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None
+    required = sum(1 for p in payload if p.default is p.empty)
+    return EventHandler(
+        event,
+        function,
+        concurrency,
+        parameters,
+        required,
+        rest,
+        is_untyped=all(p.type is Any for p in (*parameters, rest) if p is not None),
+    )
+
+
+def _check_type(name: str, hints: dict[str, Any]) -> Any:
+    """The annotation of a payload argument, if msgspec can validate it."""
+    wanted = hints.get(name, Any)
+    if wanted is Any or wanted is object:
+        return Any
+    try:
+        msgspec.convert({}, wanted, builtin_types=_BYTES)
+    except msgspec.ValidationError:
+        return wanted
+    except TypeError as error:
+        raise MisuseError(
+            f"argument {name!r} cannot be validated: {error}. Use attrs classes, dataclasses, "
+            f"msgspec structs, TypedDicts or plain types, or leave the annotation out"
+        ) from error
+    return wanted
+
+
+def _require_async(function: Any, right: str) -> None:
+    call = getattr(function, "__call__", None)  # noqa: B004  callable objects are welcome
+    if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)):
+        raise MisuseError(f"{_name(function)} is not an async function. Write:\n{right}")
+
+
+def _require_arguments(function: Any, count: int, right: str) -> None:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        raise MisuseError(f"{_name(function)} has the wrong arguments. Write:\n{right}") from None
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", None) or type(function).__name__)

@@ -1,0 +1,97 @@
+"""One Engine.IO session, the server's half: what each packet and each deadline means.
+
+    state   message   heartbeat pong   other type          tick
+    ------  --------  ---------------  ------------------  --------------------
+    OPEN    upwards   noted            parse error, End    ping, expiry, upper's
+    CLOSED  ignored   ignored          ignored             ignored
+
+A client's `0`, `1`, `5` and `6` on an open WebSocket mean nothing and are ignored, as Engine.IO's
+own server does; a client's `2` is an error there and here.
+Source: Engine.IO protocol, revision 4.
+"""
+
+import enum
+from collections.abc import Sequence
+
+from trio_rt import reasons
+from trio_rt.codec import engineio
+from trio_rt.errors import RemoteProtocolError
+from trio_rt.machine.effects import Effect, End, SendPing
+from trio_rt.machine.heartbeat import Beat, Heartbeat
+from trio_rt.machine.multiplex import NOTHING, Multiplex
+
+_MEANINGLESS = frozenset({engineio.OPEN, engineio.CLOSE, engineio.UPGRADE, engineio.NOOP})
+
+
+class EngineState(enum.Enum):
+    """Whether the session goes on."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Engine:
+    """One session: its heartbeat, and the namespaces that it carries.
+
+    Args:
+        heartbeat: the session's heartbeat.
+        multiplex: what gets the payload of message packets.
+    """
+
+    __slots__ = ("heartbeat", "multiplex", "state")
+
+    def __init__(self, heartbeat: Heartbeat, multiplex: Multiplex) -> None:
+        self.heartbeat = heartbeat
+        self.multiplex = multiplex
+        self.state = EngineState.OPEN
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` wants to be called."""
+        return min(self.heartbeat.deadline, self.multiplex.deadline)
+
+    def receive(self, message: str | bytes) -> Sequence[Effect]:
+        """A message arrived from the transport."""
+        if self.state is EngineState.CLOSED:
+            return NOTHING
+        if type(message) is bytes:
+            return self._upwards(message)
+        kind = message[:1]
+        if kind == "4":
+            return self._upwards(message[1:])
+        if kind == engineio.PONG:
+            self.heartbeat.pong()
+            return NOTHING
+        if kind == "b":
+            try:
+                return self._upwards(engineio.decode_base64(message))  # type: ignore[arg-type]
+            except RemoteProtocolError as error:
+                return self._end(End(error.reason))
+        if kind in _MEANINGLESS:
+            return NOTHING
+        return self._end(End(reasons.PARSE_ERROR.because("an unknown Engine.IO packet type")))
+
+    def tick(self, now: float) -> Sequence[Effect]:
+        """Time has passed."""
+        if self.state is EngineState.CLOSED:
+            return NOTHING
+        beat = self.heartbeat.tick(now)
+        if beat is Beat.PING:
+            return (SendPing(), *self.multiplex.tick(now))
+        if beat is Beat.EXPIRE:
+            return self._end(End(reasons.PING_TIMEOUT))
+        return self.multiplex.tick(now)
+
+    def close(self) -> None:
+        """The session has ended: nothing means anything any more."""
+        self.state = EngineState.CLOSED
+
+    def _upwards(self, payload: str | bytes) -> Sequence[Effect]:
+        effects = self.multiplex.receive(payload)
+        if effects and type(effects[0]) is End:
+            self.state = EngineState.CLOSED
+        return effects
+
+    def _end(self, end: End) -> Sequence[Effect]:
+        self.state = EngineState.CLOSED
+        return (end,)

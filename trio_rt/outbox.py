@@ -1,0 +1,138 @@
+"""What waits for one slow client: a bounded queue with a policy for being full.
+
+Only a connection whose kernel buffer is full has one; its writer task empties it in order.
+"""
+
+from collections import deque
+
+import attrs
+import trio
+
+from trio_rt.errors import RealtimeError
+
+
+@attrs.frozen
+class Close:
+    """The client is disconnected, may come back, and recovers what it missed. The default."""
+
+
+@attrs.frozen
+class DropOldest:
+    """The oldest waiting event that may be dropped makes room, at last the new one itself."""
+
+
+@attrs.frozen
+class Latest:
+    """Of the waiting events with the same key, only the newest stays: for states, not events."""
+
+    key: str
+    """Names the state, such as `"position:42"`."""
+
+
+@attrs.frozen
+class Block:
+    """The one who emits waits until there is room. Only for an emission to one socket."""
+
+
+Policy = Close | DropOldest | Latest | Block
+
+CLOSE = Close()
+
+
+class Overflow(RealtimeError):
+    """The outbox is full, and the policy is to close."""
+
+
+@attrs.define(eq=False)
+class _Item:
+    data: bytes
+    may_drop: bool
+    key: str | None
+
+
+class Outbox:
+    """The frames that wait for one connection.
+
+    Args:
+        max_messages: frames that may wait.
+        max_bytes: bytes that may wait. One frame alone may be larger.
+    """
+
+    __slots__ = ("_bytes", "_items", "_latest", "_max_bytes", "_max_messages", "_room", "dropped")
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._items: deque[_Item] = deque()
+        self._latest: dict[str, _Item] = {}
+        self._bytes = 0
+        self.dropped = 0
+        """Events dropped by policy so far."""
+        self._room = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a frame of this size fits."""
+        if not self._items:
+            return True
+        return len(self._items) < self._max_messages and self._bytes + size_bytes <= self._max_bytes
+
+    def put(self, data: bytes, policy: Policy = CLOSE) -> None:
+        """Adds a frame behind the others.
+
+        Raises:
+            Overflow: if it does not fit and the policy does not make room.
+        """
+        key = policy.key if isinstance(policy, Latest) else None
+        if key is not None and key in self._latest:
+            self._drop(self._latest[key])
+        may_drop = isinstance(policy, DropOldest | Latest)
+        while not self.has_room(len(data)):
+            oldest = next((item for item in self._items if item.may_drop), None)
+            if may_drop and oldest is not None:
+                self._drop(oldest)
+            elif may_drop:
+                self.dropped += 1
+                return
+            else:
+                raise Overflow(
+                    f"{len(self._items)} messages of {self._bytes} bytes wait already "
+                    f"(limits: {self._max_messages} and {self._max_bytes})"
+                )
+        item = _Item(data, may_drop, key)
+        self._items.append(item)
+        self._bytes += len(data)
+        if key is not None:
+            self._latest[key] = item
+
+    def take(self, max_bytes: int) -> bytes:
+        """Removes frames from the front, joined: at least one, or as many as `max_bytes` holds."""
+        frames: list[bytes] = []
+        size = 0
+        while self._items and (not frames or size + len(self._items[0].data) <= max_bytes):
+            item = self._items.popleft()
+            self._forget(item)
+            frames.append(item.data)
+            size += len(item.data)
+        self.wake()
+        return b"".join(frames)
+
+    async def wait_room(self) -> None:
+        """Waits until frames have left, or the connection has ended."""
+        await self._room.park()
+
+    def wake(self) -> None:
+        """Lets all go on who wait for room."""
+        self._room.unpark_all()
+
+    def _drop(self, item: _Item) -> None:
+        self._items.remove(item)
+        self._forget(item)
+        self.dropped += 1
+
+    def _forget(self, item: _Item) -> None:
+        self._bytes -= len(item.data)
+        if item.key is not None:
+            del self._latest[item.key]

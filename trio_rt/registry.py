@@ -1,0 +1,69 @@
+"""The decorators of a namespace: how a program says what it handles."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from trio_rt.errors import MisuseError
+from trio_rt.handlers import Handlers
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+"""A handler; decorators give it back unchanged."""
+
+
+class Registry:
+    """Registers handlers for one namespace, or for all that match a pattern."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self.handlers = handlers
+        """What has been registered."""
+
+    def on(self, event: str, *, concurrency: int = 1) -> Callable[[F], F]:
+        """Registers the handler of an event.
+
+        The handler takes the socket and the payload. Annotated arguments are validated: attrs
+        classes, dataclasses, msgspec structs, TypedDicts and plain types. What it returns is the
+        acknowledgement: a tuple is several arguments, None an empty one, `NO_ACK` none at all. A
+        raised `Refuse` is told to the client; any other exception is logged, and the client is
+        told an id of that log line. It is cancelled when the client is gone for good.
+
+        Args:
+            event: its name, or `"*"` for all without a handler; that one gets the name first.
+            concurrency: how many events of one socket it may handle at once. 1 keeps the order.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        if not isinstance(event, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError('on() takes the name of an event. Write: @server.on("say")')
+        return lambda function: self.handlers.add_event(event, function, concurrency)
+
+    def on_connect(self, function: F) -> F:
+        """Registers `async def f(socket)`, run after authentication and before any event.
+
+        A raised `Refuse` is told to the client as CONNECT_ERROR. The client hears that it is
+        connected with the first thing that can reach it (an `emit`, a `join`), at the latest when
+        the hook returns; after that, a `Refuse` is told by an `error` event and a disconnect.
+        """
+        return self.handlers.add_hook("connect", function, "socket")
+
+    def on_disconnect(self, function: F) -> F:
+        """Registers `async def f(socket, reason)`, run once for every socket that was connected.
+
+        By then it has left its rooms (`socket.rooms` still has their names) and its tasks have
+        been cancelled. It is shielded, with `Config.disconnect_timeout` as its deadline.
+        """
+        return self.handlers.add_hook("disconnect", function, "socket", "reason")
+
+    def on_error(self, function: F) -> F:
+        """Registers `async def f(socket, event, error)`, told of handlers' unexpected failures.
+
+        They have been logged and answered by then.
+        """
+        return self.handlers.add_hook("error", function, "socket", "event", "error")
+
+    def use(self, function: F) -> F:
+        """Registers a middleware `async def f(socket)`, run before `on_connect`.
+
+        All are run in order, after authentication; a raised `Refuse` is told as CONNECT_ERROR.
+        """
+        return self.handlers.add_middleware(function)

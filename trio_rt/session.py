@@ -1,0 +1,180 @@
+"""What one client does on its connection: the reader, from the first CONNECT to the last goodbye."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from trio_rt import reasons
+from trio_rt.auth import Handshake
+from trio_rt.codec.socketio import Packet
+from trio_rt.connection import Connection
+from trio_rt.errors import Disconnected, LimitError, Refuse
+from trio_rt.log import log, new_error_id, printable
+from trio_rt.machine.effects import Connect
+from trio_rt.reasons import Reason
+from trio_rt.socket import Socket
+
+if TYPE_CHECKING:
+    from trio_rt.app import App
+    from trio_rt.namespace import Namespace
+
+EVENTS_PER_STEP = 64
+"""Events of one client that are handled between two checkpoints, where the handlers have none."""
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class Request:
+    """The HTTP request that opened a connection, as far as handshakes tell of it."""
+
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    address: str
+    url: str
+    is_secure: bool
+    time: float
+    """Unix time in seconds."""
+
+
+class Session:
+    """The sockets of one connection."""
+
+    __slots__ = ("_app", "_connection", "_request", "_sockets")
+
+    def __init__(self, app: App, connection: Connection, request: Request) -> None:
+        self._app = app
+        self._connection = connection
+        self._request = request
+        self._sockets: dict[str, Socket] = {}
+
+    async def run(self) -> None:
+        """Serves the client until its connection has ended, whatever ends it.
+
+        A failure of ours ends this connection and no other: it is logged here, once.
+        """
+        connection = self._connection
+        try:
+            await connection.run(self._read)
+        except* Exception:
+            connection.reason = reasons.INTERNAL_ERROR
+            log.exception("connection of %s failed", self._request.address)
+        finally:
+            reason = connection.reason or reasons.SERVER_SHUTDOWN
+            _log_end(self._request.address, reason)
+            for socket in list(self._sockets.values()):
+                await socket.namespace.remove(socket, reason)
+            await connection.finish()
+
+    async def put_out_all(self) -> None:
+        """Puts the client out of every namespace."""
+        for socket in list(self._sockets.values()):
+            await socket.namespace.put_out(socket, reasons.SERVER_DISCONNECT)
+
+    async def _read(self, connection: Connection) -> None:
+        """The reader: hands each event to its handler, one after the other."""
+        while True:
+            events = await connection.receive()
+            if len(events) > 1:
+                connection.cork()
+            for count, event in enumerate(events, 1):
+                if type(event) is Packet:
+                    socket = self._sockets.get(event.namespace)
+                    if socket is not None and socket.connected:
+                        await socket.namespace.dispatch(socket, event)
+                elif type(event) is Connect:
+                    await self._connect(event)
+                else:
+                    await self._leave(event.namespace)
+                if count % EVENTS_PER_STEP == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def _leave(self, name: str) -> None:
+        socket = self._sockets.pop(name, None)
+        if socket is not None:
+            self._connection.forget_calls(name)
+            await socket.namespace.remove(socket, reasons.CLIENT_DISCONNECT)
+            self._connection.multiplex.absent(name, trio.current_time())
+
+    async def _connect(self, request: Connect) -> None:
+        """Answers a CONNECT: with a socket, or with CONNECT_ERROR."""
+        namespace = self._app.find_namespace(request.namespace)
+        if namespace is None:
+            self._connection.refuse(request.namespace, "Invalid namespace")
+            return
+        socket = self._make_socket(namespace, request)
+        refusal: Refuse | None = None
+        with trio.move_on_after(self._connection.config.auth_timeout) as scope:
+            refusal = await self._admit(socket)
+        if scope.cancelled_caught:
+            log.warning("connecting socket %s took too long", socket.id)
+            refusal = Refuse("timeout", "connecting took too long")
+        if refusal is None:
+            socket.announce()
+        else:
+            await self._refuse(socket, refusal)
+
+    def _make_socket(self, namespace: Namespace, request: Connect) -> Socket:
+        seen = self._request
+        handshake = Handshake(
+            namespace=namespace.name,
+            auth=request.auth,
+            query=seen.query,
+            headers=seen.headers,
+            address=seen.address,
+            url=seen.url,
+            secure=seen.is_secure,
+            issued=seen.time,
+        )
+        socket = Socket(secrets.token_urlsafe(15), namespace, self._connection, handshake)
+        self._sockets[namespace.name] = socket
+        return socket
+
+    async def _admit(self, socket: Socket) -> Refuse | None:
+        """Asks all who may refuse. An exception of the program's refuses as well."""
+        handlers = socket.namespace.handlers
+        try:
+            socket.user = await self._app.auth.authenticate(socket.handshake)
+            for middleware in handlers.middleware:
+                await middleware(socket)
+            if handlers.connect is not None:
+                await handlers.connect(socket)
+        except Refuse as refusal:
+            log.info("socket of %s refused: %s", self._request.address, printable(refusal.code))
+            return refusal
+        except LimitError as error:
+            return Refuse("limit", str(error))
+        except Exception as error:
+            if isinstance(error, Disconnected) and not socket.can_send:
+                return None
+            error_id = new_error_id()
+            log.exception("connecting socket %s failed (error %s)", socket.id, error_id)
+            return Refuse("internal", f"the server failed; its log has more under {error_id}")
+        return None
+
+    async def _refuse(self, socket: Socket, refusal: Refuse) -> None:
+        """CONNECT_ERROR where the client does not know the socket yet, else an end of it."""
+        data: dict[str, Any] = {"code": refusal.code, "details": refusal.details}
+        if socket.connected:
+            socket.emit_error({"error": {**data, "message": refusal.message}})
+            await socket.namespace.put_out(socket, reasons.SERVER_DISCONNECT)
+        else:
+            socket.retire(reasons.SERVER_DISCONNECT)
+            self._connection.refuse(socket.namespace.name, refusal.message, data)
+            self._app.forget_if_deserted(socket.namespace)
+        self._sockets.pop(socket.namespace.name, None)
+
+
+def _log_end(address: str, reason: Reason) -> None:
+    """One line for each ending; those that are somebody's fault are warnings."""
+    is_fault = reason.close_code in (1002, 1007, 1008, 1009, 1013)
+    log.log(
+        30 if is_fault else 20,
+        "connection of %s ended: %s: %s",
+        printable(address),
+        reason.code,
+        printable(reason.text),
+    )

@@ -1,0 +1,418 @@
+"""One client in one namespace: what handlers are given."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_rt.auth import Handshake, User
+from trio_rt.calls import Call
+from trio_rt.codec import attachments, socketio
+from trio_rt.codec.socketio import Encoded
+from trio_rt.connection import Connection
+from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError
+from trio_rt.log import log
+from trio_rt.outbox import CLOSE, Block, Policy
+from trio_rt.reasons import INTERNAL_ERROR, SERVER_DISCONNECT, Reason
+from trio_rt.target import Target
+
+if TYPE_CHECKING:
+    from trio_rt.namespace import Namespace
+
+DEFAULT_CALL_TIMEOUT = 5.0
+"""Seconds that `call` waits where nothing else is said."""
+
+
+class SocketState(enum.Enum):
+    """How far a socket's life has gone."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+
+
+class Socket:
+    """One client in one namespace.
+
+    A client may have several: one for each namespace, all on one connection. Handlers get it as
+    their first argument; it is theirs to keep until `on_disconnect`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_data",
+        "_nursery",
+        "_rooms",
+        "_slots",
+        "handshake",
+        "id",
+        "namespace",
+        "reason",
+        "state",
+        "user",
+    )
+
+    def __init__(
+        self, id: str, namespace: Namespace, connection: Connection, handshake: Handshake
+    ) -> None:
+        self.id = id
+        """The socket's public id; `server.to(id)` reaches it alone."""
+        self.namespace = namespace
+        """The namespace it is in."""
+        self.handshake = handshake
+        """What the client showed when it connected."""
+        self.user = User(id)
+        """Who the authenticator says it is."""
+        self.state = SocketState.CONNECTING
+        self.reason: Reason | None = None
+        """Why it was disconnected; None before that."""
+        self._connection = connection
+        self._data: dict[str, Any] | None = None
+        self._rooms: set[str] | None = None
+        self._nursery: SocketNursery | None = None
+        self._slots: dict[str, trio.Semaphore] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Socket {self.id} of {self.user.id} in {self.namespace.name}, {self.state.value}>"
+
+    # What it is
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can send and receive."""
+        return self.state is SocketState.CONNECTED
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The rooms it has joined; in `on_disconnect` those it was in."""
+        return frozenset(self._rooms or ())
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Whatever the program wants to keep with the socket."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @property
+    def connection(self) -> Connection:
+        """The transport session that it shares with the client's other sockets."""
+        return self._connection
+
+    @property
+    def nursery(self) -> SocketNursery:
+        """For work that has to end with the socket: it is cancelled before `on_disconnect`."""
+        if self._nursery is None:
+            self._nursery = SocketNursery(self)
+        return self._nursery
+
+    # Sending
+
+    async def emit(self, event: str, *arguments: Any) -> None:
+        """Sends an event to this client, in order with everything else that it gets.
+
+        A checkpoint only when cancelled, or when more waits than the network takes.
+
+        Args:
+            event: its name.
+            arguments: any JSON values, attrs classes and the like, with `bytes` anywhere in them.
+
+        Raises:
+            Disconnected: if the socket is gone.
+            MisuseError: if the event cannot be sent.
+        """
+        await self.emit_with(CLOSE, event, arguments)
+
+    def emit_nowait(self, event: str, *arguments: Any) -> bool:
+        """Sends a volatile event: dropped if the client cannot take it at once, or is gone.
+
+        Returns:
+            Whether it was sent.
+        """
+        if self.state is SocketState.DISCONNECTED:
+            return False
+        if self._connection.transport.is_blocked:
+            self._connection.dropped += 1
+            return False
+        self._send(encode_event(self.namespace.name, event, arguments))
+        return True
+
+    async def call(self, event: str, *arguments: Any, timeout: float = DEFAULT_CALL_TIMEOUT) -> Any:
+        """Sends an event and waits for the client's acknowledgement.
+
+        Args:
+            event: its name.
+            arguments: as for `emit`.
+            timeout: seconds to wait.
+
+        Returns:
+            The acknowledgement: its value; None for an empty one; a tuple of several.
+
+        Raises:
+            CallTimeout: if none came in time. The event may have been handled all the same.
+            Disconnected: if the socket is or goes away.
+            LimitError: if the client owes more than `Config.max_pending_calls` already.
+        """
+        self._check_connected()
+        self.announce()
+        call, id = Call([self.id]), self.namespace.next_ack_id()
+        packet = encode_event(self.namespace.name, event, arguments, id=id)
+        self._connection.expect(self.namespace.name, id, call, self.id)
+        try:
+            self._send(packet)
+            with trio.move_on_after(timeout):
+                await call.wait()
+        finally:
+            self._connection.forget(self.namespace.name, id)
+        if self.id in call.owed.answers:
+            return unpack(call.owed.answers[self.id])
+        self._check_connected()
+        raise CallTimeout(f"no acknowledgement of {event!r} from {self.id} within {timeout} s")
+
+    def to(self, *rooms: str) -> Target:
+        """The members of rooms, but not this socket. See `Server.to`."""
+        return self.namespace.to(*rooms).except_(self.id)
+
+    @property
+    def volatile(self) -> Target:
+        """This socket, for events that are dropped if it cannot take them at once."""
+        return self._target.volatile
+
+    def timeout(self, seconds: float) -> Target:
+        """This socket, with another time to wait in `call`."""
+        return self._target.timeout(seconds)
+
+    def when_slow(self, policy: Policy) -> Target:
+        """This socket, with another policy for the case that it reads too slowly."""
+        return self._target.when_slow(policy)
+
+    @property
+    def _target(self) -> Target:
+        return Target(self.namespace, socket=self)
+
+    # Rooms, and the end
+
+    async def join(self, *rooms: str) -> None:
+        """Joins rooms; those it is in already are left as they are.
+
+        Raises:
+            Disconnected: if the socket is gone.
+            LimitError: if it would be in more than `Config.max_rooms`.
+            MisuseError: if a name is no text, or empty.
+        """
+        self._check_connected()
+        self.announce()
+        limit = self._connection.config.max_rooms
+        if len(self.rooms.union(rooms)) > limit:
+            raise LimitError(f"socket {self.id} in more than {limit} rooms (Config.max_rooms)")
+        for room in rooms:
+            if self._rooms is None or room not in self._rooms:
+                await self.namespace.add_member(room, self)
+                self._check_connected()
+
+    async def leave(self, *rooms: str) -> None:
+        """Leaves rooms; those it is not in are ignored."""
+        for room in rooms:
+            self.namespace.remove_member(room, self)
+        await trio.lowlevel.checkpoint()
+
+    async def disconnect(self, close: bool = False) -> None:
+        """Puts the client out of this namespace; it does not come back by itself.
+
+        Runs `on_disconnect` before it returns; harmless if the socket is gone already.
+
+        Args:
+            close: puts it out of all namespaces, and closes the connection as well.
+        """
+        await self.namespace.put_out(self, SERVER_DISCONNECT)
+        if close:
+            await self.namespace.app.put_out_all(self._connection)
+            self._connection.stop(SERVER_DISCONNECT)
+
+    # For the namespace
+
+    def announce(self) -> None:
+        """Tells the client that it is connected, if that was not done yet.
+
+        It is done with the first thing that can reach the client, and at the latest when
+        `on_connect` has returned.
+        """
+        if self.state is SocketState.CONNECTING:
+            self.state = SocketState.CONNECTED
+            self._connection.multiplex.accepted(self.namespace.name)
+            reply = socketio.encode_connect(self.namespace.name, {"sid": self.id})
+            self._connection.send_packet(reply)
+            self.namespace.add(self)
+
+    def acknowledge(self, id: int, result: Any) -> None:
+        """Answers an event: a tuple is several arguments, None an empty acknowledgement."""
+        arguments = result if type(result) is tuple else () if result is None else (result,)
+        self._send(encode_ack(self.namespace.name, id, arguments))
+
+    def retire(self, reason: Reason) -> bool:
+        """Marks it as gone and cancels its work. False if that was done before, or never joined."""
+        was_connected = self.state is SocketState.CONNECTED
+        self.state = SocketState.DISCONNECTED
+        self.reason = self.reason or reason
+        if self._nursery is not None:
+            self._nursery.cancel()
+        return was_connected
+
+    @property
+    def can_send(self) -> bool:
+        """Whether the client may still get something."""
+        return self.state is not SocketState.DISCONNECTED and self._connection.can_send
+
+    def note_joined(self, room: str) -> None:
+        """The namespace has made it a member."""
+        if self._rooms is None:
+            self._rooms = set()
+        self._rooms.add(room)
+
+    def note_left(self, room: str) -> None:
+        """The namespace has ended its membership."""
+        if self._rooms is not None:
+            self._rooms.discard(room)
+
+    def say_disconnect(self) -> None:
+        """Tells the client that it is put out: it will not come back by itself."""
+        self._connection.multiplex.put_out(self.namespace.name, trio.current_time())
+        self._connection.forget_calls(self.namespace.name)
+        self._connection.send_packet(socketio.encode_disconnect(self.namespace.name))
+
+    def emit_error(self, answer: dict[str, Any]) -> None:
+        """Tells the client what went wrong where no acknowledgement was asked for."""
+        self._send(encode_event(self.namespace.name, "error", (answer,)))
+
+    def slot(self, event: str, concurrency: int) -> trio.Semaphore:
+        """What bounds the handlers of one event that run at once for this socket."""
+        if self._slots is None:
+            self._slots = {}
+        return self._slots.setdefault(event, trio.Semaphore(concurrency))
+
+    async def emit_with(self, policy: Policy, event: str, arguments: tuple[Any, ...]) -> None:
+        """Emits with a policy for the case that the client reads too slowly."""
+        self._check_connected()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self.namespace.app.flusher.wait_room()
+        self.announce()
+        packet = encode_event(self.namespace.name, event, arguments)
+        if policy is CLOSE:
+            self._send(packet)
+            return
+        data = self._connection.transport.encode(packet)
+        if isinstance(policy, Block):
+            await self._connection.wait_room(len(data))
+            self._check_connected()
+        self._connection.send_later(data, policy)
+
+    def _send(self, packet: Encoded) -> None:
+        self.announce()
+        self._connection.send(self._connection.transport.encode(packet))
+
+    def _check_connected(self) -> None:
+        if not self.can_send:
+            raise Disconnected(self.reason or self._connection.stopped or INTERNAL_ERROR)
+
+
+class SocketNursery:
+    """Starts tasks that end with their socket.
+
+    A task that crashes is logged, and the client's connection is closed so that it comes back and
+    everything starts anew: nothing goes on half.
+    """
+
+    __slots__ = ("_scopes", "_socket")
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._scopes: set[trio.CancelScope] = set()
+
+    def start_soon(
+        self, function: Callable[..., Awaitable[object]], *arguments: Any, name: str | None = None
+    ) -> None:
+        """Runs `function(*arguments)` in a task of its own until the socket is disconnected.
+
+        Raises:
+            Disconnected: if the socket is gone.
+        """
+        if self._socket.state is SocketState.DISCONNECTED:
+            assert self._socket.reason is not None
+            raise Disconnected(self._socket.reason)
+        nursery = self._socket.connection.nursery
+        nursery.start_soon(self._run, function, arguments, name=name or function)
+
+    def cancel(self) -> None:
+        """Cancels all its tasks."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _run(
+        self, function: Callable[..., Awaitable[object]], arguments: tuple[Any, ...]
+    ) -> None:
+        if self._socket.state is SocketState.DISCONNECTED:
+            return
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await function(*arguments)
+            except Exception:
+                log.exception("a task of socket %s failed", self._socket.id)
+                self._socket.connection.stop(INTERNAL_ERROR)
+            finally:
+                self._scopes.discard(scope)
+
+
+def encode_event(
+    namespace: str, event: str, arguments: tuple[Any, ...], *, id: int | None = None
+) -> Encoded:
+    """An event ready for any transport.
+
+    Raises:
+        MisuseError: if it cannot be sent, with the reason.
+    """
+    if event in socketio.RESERVED_EVENTS or type(event) is not str:
+        raise MisuseError(
+            f"{event!r} cannot be emitted: clients drop the connection when they "
+            f"see a reserved name. Choose another one, such as 'my_{event}'"
+        )
+    try:
+        data: Any = (event, *arguments)
+        if not attachments.contains_binary(arguments):
+            return Encoded(socketio.encode_event(namespace, data, id=id))
+        data, buffers = attachments.extract(data)
+        _check_count(event, len(buffers))
+        return Encoded(
+            socketio.encode_event(namespace, data, id=id, attachments=len(buffers)), buffers
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MisuseError(f"the arguments of event {event!r} cannot be sent: {error}") from error
+
+
+def encode_ack(namespace: str, id: int, arguments: tuple[Any, ...]) -> Encoded:
+    """An acknowledgement ready for any transport; raises as `encode_event` does."""
+    try:
+        if not attachments.contains_binary(arguments):
+            return Encoded(socketio.encode_ack(namespace, id, arguments))
+        data, buffers = attachments.extract(arguments)
+        _check_count("acknowledgement", len(buffers))
+        return Encoded(socketio.encode_ack(namespace, id, data, attachments=len(buffers)), buffers)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MisuseError(f"the value of an acknowledgement cannot be sent: {error}") from error
+
+
+def unpack(arguments: list[Any]) -> Any:
+    """What an acknowledgement's arguments are to a program."""
+    if len(arguments) == 1:
+        return arguments[0]
+    return tuple(arguments) if arguments else None
+
+
+def _check_count(event: str, count: int) -> None:
+    # The official clients' parser refuses more, and drops the connection.
+    if count > 10:
+        raise MisuseError(f"{event!r} has {count} binary values; clients take 10 at most")

@@ -1,0 +1,145 @@
+"""Whom an emission is for, and how: a value that is made by chaining.
+
+server.to("a", "b").except_("c").volatile
+socket.when_slow(Latest("position"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from trio_rt.errors import MisuseError
+from trio_rt.outbox import CLOSE, Block, Policy
+
+if TYPE_CHECKING:
+    from trio_rt.namespace import Namespace
+    from trio_rt.socket import Socket
+
+
+@attrs.frozen
+class Replies:
+    """What came back from a call to many."""
+
+    answers: Mapping[str, Any]
+    """By socket id: the acknowledgement's value, None for an empty one, a tuple of several."""
+
+    missing: frozenset[str]
+    """The sockets that did not answer in time, or went away."""
+
+
+@attrs.frozen
+class Target:
+    """Some sockets of a namespace, and how to reach them. Each modifier returns a new one."""
+
+    namespace: Namespace
+    rooms: tuple[str, ...] = ()
+    """Whose members are meant; empty for everybody."""
+    excepted: tuple[str, ...] = ()
+    """Whose members are left out."""
+    socket: Socket | None = None
+    """The one socket that is meant, instead of rooms."""
+    is_volatile: bool = False
+    is_local: bool = False
+    call_timeout: float | None = None
+    policy: Policy = CLOSE
+
+    def to(self, *rooms: str) -> Target:
+        """The members of these rooms as well; a socket's id is a room with one member."""
+        if self.socket is not None:
+            raise MisuseError(
+                "socket.volatile and the like mean one socket. Write: "
+                "socket.to('room').volatile.emit(...)"
+            )
+        _check_names(rooms)
+        return attrs.evolve(self, rooms=self.rooms + rooms)
+
+    def except_(self, *rooms: str) -> Target:
+        """Without the members of these rooms, or these socket ids."""
+        _check_names(rooms)
+        return attrs.evolve(self, excepted=self.excepted + rooms)
+
+    @property
+    def volatile(self) -> Target:
+        """Events that whoever cannot take them at once goes without."""
+        return attrs.evolve(self, is_volatile=True)
+
+    @property
+    def local(self) -> Target:
+        """Only sockets of this node."""
+        return attrs.evolve(self, is_local=True)
+
+    def timeout(self, seconds: float) -> Target:
+        """Another time to wait in `call`."""
+        return attrs.evolve(self, call_timeout=seconds)
+
+    def when_slow(self, policy: Policy) -> Target:
+        """What happens at a socket that reads too slowly: `Close()` (the default),
+        `DropOldest()`, `Latest(key)`, or for one socket `Block()`."""
+        if isinstance(policy, Block) and self.socket is None:
+            raise MisuseError(
+                "Block() would let the slowest member hold up all others. Use it "
+                "for one socket: socket.when_slow(Block()).emit(...)"
+            )
+        return attrs.evolve(self, policy=policy)
+
+    async def emit(self, event: str, *arguments: Any) -> None:
+        """Sends an event to all of them.
+
+        Returns when the backplane has accepted it: from then on it is not lost. A checkpoint only
+        when cancelled, or when it has to wait.
+
+        Args:
+            event: its name.
+            arguments: any JSON values, attrs classes and the like, with `bytes` anywhere in them.
+
+        Raises:
+            Disconnected: if one socket is meant, and it is gone.
+            MisuseError: if the event cannot be sent.
+        """
+        if self.is_volatile:
+            self.emit_nowait(event, *arguments)
+        elif self.socket is not None:
+            await self.socket.emit_with(self.policy, event, arguments)
+        else:
+            await self.namespace.emit(self, event, arguments)
+
+    def emit_nowait(self, event: str, *arguments: Any) -> None:
+        """Sends a volatile event without waiting: who cannot take it at once goes without."""
+        if self.socket is not None:
+            self.socket.emit_nowait(event, *arguments)
+        else:
+            self.namespace.emit_nowait(self, event, arguments)
+
+    async def call(self, event: str, *arguments: Any, timeout: float | None = None) -> Any:
+        """Sends an event and gathers the acknowledgements.
+
+        Args:
+            event: its name.
+            arguments: as for `emit`.
+            timeout: seconds to wait; else those of the `timeout` modifier, else 5.
+
+        Returns:
+            `Replies` for rooms: what came in time, and who is missing. For one socket its value,
+            as `Socket.call` returns it.
+
+        Raises:
+            CallTimeout: if one socket is meant and does not answer in time.
+            Disconnected: if one socket is meant, and it is or goes away.
+        """
+        seconds = timeout if timeout is not None else self.call_timeout
+        seconds = 5.0 if seconds is None else seconds
+        if self.socket is not None:
+            return await self.socket.call(event, *arguments, timeout=seconds)
+        return await self.namespace.call(self, event, arguments, seconds)
+
+
+def _check_names(rooms: tuple[Any, ...]) -> None:
+    for room in rooms:
+        if type(room) is not str or not room:
+            raise MisuseError(
+                f"{room!r} is no room. Rooms are named by text that is not empty; "
+                f"several are given one by one: .to('a', 'b')"
+            )

@@ -1,0 +1,207 @@
+"""Engine.IO over WebSocket frames on a wire: the hot path.
+
+Source: RFC 6455; RFC 7692 for compression.
+"""
+
+from collections.abc import Awaitable
+
+import trio
+
+from trio_rt import reasons
+from trio_rt.codec import deflate, engineio, frames
+from trio_rt.codec.socketio import Encoded
+from trio_rt.errors import RemoteProtocolError, TransportClosed
+from trio_rt.reasons import Reason
+from trio_rt.schedule.bell import Bell
+from trio_rt.transport.base import Transport
+from trio_rt.transport.wire import Wire
+
+MAX_CONTROL_REST_BYTES = 1024
+"""Unsent pongs that may pile up for a peer which pings and does not read; more are not answered
+(RFC 6455, 5.5.3 allows to answer only the latest)."""
+
+
+class WebSocketTransport(Transport):
+    """The server's end of a WebSocket whose opening handshake is done.
+
+    Args:
+        wire: carries the frames; owned from here on.
+        decoder: made for the extension and size limit that were agreed on.
+        received: bytes that came right behind the handshake.
+        base64: the client takes no binary frames (`b64=1`).
+        compress_from: bytes from which messages are compressed; None where that was not agreed on.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_broken",
+        "_compress_from",
+        "_decoder",
+        "_received",
+        "_rest",
+        "_said_close",
+        "_wire",
+        "framing",
+        "is_blocked",
+    )
+
+    name = "websocket"
+
+    def __init__(
+        self,
+        wire: Wire,
+        decoder: frames.FrameDecoder,
+        received: bytes = b"",
+        *,
+        base64: bool = False,
+        compress_from: int | None = None,
+    ) -> None:
+        self._wire = wire
+        self._decoder = decoder
+        self._received = received
+        self._compress_from = compress_from
+        self._blocked = Bell()
+        self._rest = b""
+        self._broken: RemoteProtocolError | TransportClosed | None = None
+        self._said_close = False
+        self.is_blocked = False
+        self.framing = "base64" if base64 else "plain"
+        if compress_from is not None:
+            self.framing += "+deflate"
+
+    @property
+    def is_readable(self) -> bool:
+        """See `Transport`."""
+        return self._wire.is_readable or bool(self._received) or self._broken is not None
+
+    def wait_readable(self) -> Awaitable[None]:
+        """See `Transport`."""
+        if self._received or self._broken is not None:
+            return trio.lowlevel.checkpoint()
+        return self._wire.wait_readable()
+
+    def receive_nowait(self) -> list[str | bytes]:
+        """See `Transport`."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            data = self._received or self._wire.receive_nowait()
+        except trio.WouldBlock:
+            return []
+        if not data:
+            raise TransportClosed(reasons.TRANSPORT_CLOSE)
+        self._received = b""
+        messages = self._decoder.receive(data)
+        for message in messages:
+            kind = type(message)
+            if kind is not str and kind is not bytes:
+                return self._take_control_frames(messages)
+        return messages  # type: ignore[return-value]
+
+    def encode(self, packet: Encoded) -> bytes:
+        """See `Transport`."""
+        text = self._frame(engineio.MESSAGE.encode() + packet.text, is_text=True)
+        if not packet.attachments:
+            return text
+        if self.framing.startswith("base64"):
+            parts = [
+                self._frame(engineio.encode_base64(part), is_text=True)
+                for part in packet.attachments
+            ]
+        else:
+            parts = [self._frame(part, is_text=False) for part in packet.attachments]
+        return text + b"".join(parts)
+
+    def send_nowait(self, data: bytes) -> None:
+        """See `Transport`."""
+        sent = self._wire.send_nowait(data)
+        if sent < len(data):
+            self._keep(data[sent:])
+
+    def send_engine(self, packet: bytes) -> None:
+        """See `Transport`."""
+        self._send_control(frames.text_frame(packet))
+
+    async def drain(self) -> None:
+        """See `Transport`."""
+        while self._rest:
+            await self._wire.wait_writable()
+            self._rest = self._rest[self._wire.send_nowait(self._rest) :]
+        self.is_blocked = False
+
+    async def finish(self, reason: Reason) -> None:
+        """See `Transport`. Sends a close frame, then reads to the end so that it is not lost."""
+        try:
+            if not self._said_close:
+                self._said_close = True
+                self._send_control(frames.close_frame(*_close_status(reason)))
+            await self.drain()
+            self._wire.send_eof()
+            while await self._wire.receive():
+                pass
+        except TransportClosed:
+            return
+        finally:
+            self._wire.close()
+
+    def close(self) -> None:
+        """See `Transport`."""
+        self._wire.close()
+
+    @property
+    def blocked(self) -> Bell:
+        """See `Transport`."""
+        return self._blocked
+
+    @property
+    def unread(self) -> Bell:
+        """See `Transport`."""
+        return self._wire.unread
+
+    def _frame(self, payload: bytes, *, is_text: bool) -> bytes:
+        encode = frames.text_frame if is_text else frames.binary_frame
+        if self._compress_from is not None and len(payload) >= self._compress_from:
+            return encode(deflate.compress(payload), compressed=True)
+        return encode(payload)
+
+    def _send_control(self, frame: bytes) -> None:
+        """A control frame goes between two messages, in front of everything that waits."""
+        if self.is_blocked:
+            self._rest += frame
+        else:
+            self.send_nowait(frame)
+
+    def _keep(self, rest: bytes) -> None:
+        self._rest = rest
+        self.is_blocked = True
+        self._blocked.ring()
+
+    def _take_control_frames(self, messages: list[frames.Message]) -> list[str | bytes]:
+        """Answers pings, and notes the end; what is left are the messages before it."""
+        kept: list[str | bytes] = []
+        for message in messages:
+            if isinstance(message, str | bytes):
+                kept.append(message)
+            elif isinstance(message, frames.Ping):
+                if len(self._rest) < MAX_CONTROL_REST_BYTES or not self.is_blocked:
+                    self._send_control(frames.pong_frame(message.payload))
+            elif isinstance(message, frames.Close):
+                self._answer_close(message)
+            elif isinstance(message, RemoteProtocolError):
+                self._broken = message
+        if self._broken is not None and not kept:
+            raise self._broken
+        return kept
+
+    def _answer_close(self, close: frames.Close) -> None:
+        """The peer's close is echoed (RFC 6455, 5.5.1); then it is as good as gone."""
+        if not self._said_close:
+            self._said_close = True
+            self._send_control(frames.close_frame(None if close.code == 1005 else close.code))
+        self._broken = TransportClosed(reasons.TRANSPORT_CLOSE)
+
+
+def _close_status(reason: Reason) -> tuple[int, str]:
+    """The close frame's code and text; 1006 may not be sent (RFC 6455, 7.4.1)."""
+    code = 1011 if reason.close_code == 1006 else reason.close_code
+    return code, reason.code
