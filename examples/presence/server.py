@@ -107,7 +107,8 @@ async def arrive(socket: Socket) -> None:
 
 @server.on("typing")
 async def typing(socket: Socket) -> None:
-    socket.to(ROOM).emit_nowait("typing", online[socket.id])  # whoever is busy may miss it
+    # Volatile: whoever cannot take it at once misses it, and nothing waits.
+    await socket.to(ROOM).volatile.emit("typing", online[socket.id])
 
 
 @server.on("say")
