@@ -79,7 +79,7 @@ class Visitor:
 
     def takes_picture(self, name: str) -> None:
         """Keep a screenshot."""
-        self.page.screenshot(path=self._artifacts / f"{name}.png")
+        self.page.screenshot(path=self._artifacts / f"{name}.png", animations="disabled")
 
     def close(self) -> None:
         """Leave. The page must not have complained in the console."""

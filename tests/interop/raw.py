@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import trio
@@ -29,7 +29,14 @@ class RawSocket:
 
     async def send(self, *packets: str | bytes | Frame) -> None:
         """Send text messages, binary ones, or frames, in one write."""
-        await self.send_bytes(b"".join(masked(_frame(packet)) for packet in packets))
+        await self.send_bytes(b"".join(map(masked, packets)))
+
+    async def send_every(self, seconds: float, packet: str) -> None:
+        """Send the same packet again and again, until the server has closed."""
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await self.send(packet)
+                await trio.sleep(seconds)
 
     async def receive(self) -> str | bytes:
         """The next text or binary message.
@@ -74,9 +81,20 @@ class RawSocket:
         return self._frames.popleft()
 
 
-def masked(frame: Frame) -> bytes:
-    """The bytes of a frame as a client has to send it."""
-    return frame.serialize(mask=True)
+class Unchecked(Frame):
+    """A frame that may break the rules."""
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+
+def masked(packet: str | bytes | Frame) -> bytes:
+    """The bytes of a text message, a binary one, or a frame, as a client has to send them."""
+    if isinstance(packet, str):
+        return Frame(Opcode.TEXT, packet.encode()).serialize(mask=True)
+    if isinstance(packet, bytes):
+        return Frame(Opcode.BINARY, packet).serialize(mask=True)
+    return packet.serialize(mask=True)
 
 
 @asynccontextmanager
@@ -94,11 +112,3 @@ async def raw_socket(port: int, query: str = QUERY) -> AsyncIterator[RawSocket]:
         assert isinstance(response, Response)
         assert response.status_code == 101, response
         yield socket
-
-
-def _frame(packet: str | bytes | Frame) -> Frame:
-    if isinstance(packet, Frame):
-        return packet
-    if isinstance(packet, str):
-        return Frame(Opcode.TEXT, packet.encode())
-    return Frame(Opcode.BINARY, packet)

@@ -64,8 +64,8 @@ async def test_value_of_call(play: Stage, arguments: list[Any], value: Any) -> N
     assert await values.next() == value
 
 
-async def test_first_ids_are_zero(play: Stage) -> None:
-    """The id 0 is an id like any other, which both sides begin with."""
+async def test_id_zero(play: Stage) -> None:
+    """The id 0, which the client begins with, is an id like any other."""
     server = new_server()
 
     @server.on("up")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.interop.stage import Notes, Stage, new_server
-from trio_rt import LimitError
+from trio_rt import MisuseError
 
 
 async def test_ten_attachments(play: Stage) -> None:
@@ -57,7 +57,7 @@ async def test_eleven_attachments_from_the_server(play: Stage) -> None:
     @server.on("go")
     async def go(socket):
         for emit in [socket.emit, server.all.emit]:
-            with pytest.raises(LimitError, match="11"):
+            with pytest.raises(MisuseError, match="11"):
                 await emit("parts", [b"x"] * 11)
         return "told"
 

@@ -1,6 +1,5 @@
 """Pings: they keep a living client, idle or busy, and find a dead one."""
 
-import pytest
 import trio
 
 from tests.interop.stage import Notes, Stage, new_server
@@ -67,50 +66,3 @@ async def test_client_of_a_slow_handler(play: Stage) -> None:
     release.set()
     assert await js("return my.last") == 500
     assert seen.rest() == [*range(501)]
-
-
-async def test_silent_client(play: Stage) -> None:
-    """A client that answers no ping is ended in time, and its neighbour is not."""
-    server = new_server(ping_interval=0.1, ping_timeout=0.2)
-    gone = Notes()
-
-    @server.on_disconnect
-    async def bye(socket, reason):
-        gone.add((socket.id, reason.code))
-
-    js = await play(server)
-    sid = await js("""
-        my.neighbour = await connected();
-        const silent = await connected("/", { forceNew: true, reconnection: false });
-        const id = silent.id;
-        wire(silent).removeAllListeners("message");
-        return id;
-    """)
-    began = trio.current_time()
-    assert await gone.next() == (sid, "ping timeout")
-    assert trio.current_time() - began < 1.0
-    assert await js("return my.neighbour.connected")
-
-
-@pytest.mark.parametrize("talks", ["socket.emit('chat')", "wire(socket).send('6')"])
-async def test_talking_client_without_pongs(play: Stage, talks: str) -> None:
-    """Only pongs keep a client alive: other traffic does not stand in for them."""
-    server = new_server(ping_interval=0.1, ping_timeout=0.2)
-    gone = Notes()
-
-    @server.on("chat")
-    async def chat(socket):
-        pass
-
-    @server.on_disconnect
-    async def bye(socket, reason):
-        gone.add(reason.code)
-
-    js = await play(server)
-    await js(f"""
-        const socket = await connected("/", {{ reconnection: false }});
-        wire(socket).removeAllListeners("message");
-        const timer = setInterval(() => {talks}, 20);
-        wire(socket).on("close", () => clearInterval(timer));
-    """)
-    assert await gone.next() == "ping timeout"

