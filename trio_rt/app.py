@@ -22,7 +22,7 @@ from trio_rt.namespace import Namespace
 from trio_rt.registry import Registry
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.wheel import Wheel
-from trio_rt.session import Request, Session
+from trio_rt.session import Session
 from trio_rt.target import Target
 
 Matcher = Callable[[str], bool]
@@ -139,15 +139,6 @@ class App(Registry):
         return self._root.all
 
     # Connections
-
-    async def serve_connection(self, connection: Connection, request: Request) -> None:
-        """Serves one client until it is gone. Never raises for what this client did."""
-        session = Session(self, connection, request)
-        self.sessions[connection] = session
-        try:
-            await session.run()
-        finally:
-            del self.sessions[connection]
 
     async def put_out_all(self, connection: Connection) -> None:
         """Puts a client out of all its namespaces."""

@@ -31,5 +31,5 @@ class Call:
 
     async def wait(self) -> None:
         """Waits until nobody owes an answer; the deadline is the caller's."""
-        if not self.owed.is_done:
+        while not self.owed.is_done:
             await self._done.wait()

@@ -9,7 +9,6 @@ sent before is still handled, for a while. `end` cancels everything; the first r
 """
 
 import math
-from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -104,25 +103,17 @@ class Connection(Flushable):
 
     # Its life
 
-    async def run(self, serve: Callable[["Connection"], Awaitable[None]]) -> None:
-        """Sends the open packet, and runs `serve` beside the writer and the heartbeat.
-
-        When it returns or raises, all tasks of the connection have ended and `reason` is set. The
-        transport is still open for last words: call `finish`.
+    def start(self, nursery: trio.Nursery) -> None:
+        """Sends the open packet, and starts the writer and the heartbeat.
 
         Args:
-            serve: the reader: awaits `receive` in a loop until it is cancelled.
+            nursery: the connection's own: `end` cancels it. Whoever opened it is the reader,
+                awaits `receive` in a loop, and calls `finish` when the nursery has closed.
         """
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._send_open_packet()
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._beat)
-                await serve(self)
-        finally:
-            self._nursery = None
-            self.end(reasons.SERVER_SHUTDOWN)
+        self._nursery = nursery
+        self._send_open_packet()
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._beat)
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -162,12 +153,14 @@ class Connection(Flushable):
 
     async def finish(self) -> None:
         """Sends what still waits, and closes the transport within `close_timeout`."""
-        reason = self.reason or reasons.SERVER_SHUTDOWN
+        self._nursery = None
+        self.end(reasons.SERVER_SHUTDOWN)
+        assert self.reason is not None
         with trio.move_on_after(self.config.close_timeout, shield=True):
             try:
                 self._send_pending()
                 await self._drain()
-                await self.transport.finish(reason)
+                await self.transport.finish(self.reason)
             except TransportClosed:
                 pass  # it ended before we could say so
         self.transport.close()
@@ -178,10 +171,11 @@ class Connection(Flushable):
         """Waits for the next events of the client.
 
         Pongs and acknowledgements were dealt with before. What the handlers of the last events
-        sent leaves now. When the connection is over this raises `trio.Cancelled`, because the
-        nursery of `run` is cancelled.
+        sent leaves now. When the connection is over this raises `trio.Cancelled`, because its
+        nursery is cancelled.
         """
-        self._send_pending()
+        if self._pending:
+            self._send_pending()
         if self._inbox is not None and (events := self._inbox.take()):
             await trio.lowlevel.checkpoint()
             return events
@@ -262,7 +256,10 @@ class Connection(Flushable):
             self._put(data, CLOSE)
         else:
             self._tick = self._flusher.tick
-            self._transmit(data)
+            try:
+                self.transport.send_nowait(data)
+            except TransportClosed as error:
+                self.stop(error.reason)
 
     def send_packet(self, text: bytes, attachments: tuple[bytes, ...] = ()) -> None:
         """Encodes and sends one Socket.IO packet in order."""
@@ -284,7 +281,8 @@ class Connection(Flushable):
     def flush(self) -> None:
         """Sends what waits; called by the flusher once for each time the connection was marked."""
         self._is_marked = False
-        self._send_pending()
+        if self._pending:
+            self._send_pending()
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether a frame of this size can be sent, or fits into the outbox."""
@@ -296,22 +294,16 @@ class Connection(Flushable):
             await self._outbox.wait_room()
 
     def _send_pending(self) -> None:
-        pending = self._pending
-        if not pending:
-            return
-        self._pending = []
+        pending, self._pending = self._pending, []
         if self.transport.is_blocked:
             for data in pending:
                 self._put(data, CLOSE)
         else:
             self._tick = self._flusher.tick
-            self._transmit(pending[0] if len(pending) == 1 else b"".join(pending))
-
-    def _transmit(self, data: bytes) -> None:
-        try:
-            self.transport.send_nowait(data)
-        except TransportClosed as error:
-            self.stop(error.reason)
+            try:
+                self.transport.send_nowait(pending[0] if len(pending) == 1 else b"".join(pending))
+            except TransportClosed as error:
+                self.stop(error.reason)
 
     def _put(self, data: bytes, policy: Policy) -> None:
         if self.reason is not None:

@@ -6,7 +6,7 @@ strictly by msgspec, the others pass as plain JSON values.
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -45,20 +45,24 @@ class EventHandler:
     """Payload arguments without a default."""
     rest: Parameter | None
     """What `*args` takes, if there is one."""
-    is_untyped: bool
-    """Whether no argument is annotated: there is nothing to validate but their number."""
+    whole: Any
+    """The type of the whole payload, `tuple[str, int]` say; None where the number of arguments
+    varies. Validating all at once takes 0.3 us, one by one 0.8 us and more."""
 
-    def validate(self, arguments: list[Any]) -> list[Any]:
+    def validate(self, arguments: list[Any]) -> Sequence[Any]:
         """The payload as the handler's annotations want it.
 
         Raises:
             Refuse: with the code `"invalid"`, and the argument and path in the message.
         """
+        if self.whole is not None:
+            try:
+                return msgspec.convert(arguments, self.whole, builtin_types=_BYTES)
+            except msgspec.ValidationError:
+                pass  # one by one, to name the argument that is wrong
         count, most = len(arguments), len(self.parameters)
         if count < self.required or (count > most and self.rest is None):
             raise Refuse("invalid", self._describe_count(count), {"arguments": count})
-        if self.is_untyped:
-            return arguments
         return [self._convert(at, value) for at, value in enumerate(arguments)]
 
     def _convert(self, at: int, value: Any) -> Any:
@@ -161,7 +165,7 @@ def _inspect_handler(event: str, function: F, concurrency: int) -> EventHandler:
         if event == ANY_EVENT:
             right = f'@server.on("*")\nasync def {_name(function)}(socket, event, *payload): ...'
         raise MisuseError(f"{_name(function)} cannot be called with a socket. Write:\n{right}")
-    payload = named[skipped:]
+    payload = named[1:]
     parameters = tuple(Parameter(p.name, _check_type(p.name, hints)) for p in payload)
     rest = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None
     required = sum(1 for p in payload if p.default is p.empty)
@@ -172,7 +176,9 @@ def _inspect_handler(event: str, function: F, concurrency: int) -> EventHandler:
         parameters,
         required,
         rest,
-        is_untyped=all(p.type is Any for p in (*parameters, rest) if p is not None),
+        whole=tuple[tuple(p.type for p in parameters)]  # type: ignore[misc]
+        if rest is None and required == len(parameters)
+        else None,
     )
 
 

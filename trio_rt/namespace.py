@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -214,42 +214,30 @@ class Namespace(Registry):
 
     # Up: from a client to the handlers
 
-    async def dispatch(self, socket: Socket, packet: Packet) -> None:
-        """Hands an event to its handler and acknowledges it with what that returns.
-
-        One of the two doors where a program's exceptions stop.
-        """
+    def dispatch(self, socket: Socket, packet: Packet) -> Awaitable[None]:
+        """Hands an event to its handler, to be awaited at once."""
         arguments: list[Any] = packet.data
-        handler = self.handlers.events.get(arguments[0])
+        name: str | int = arguments.pop(0)
+        handler = self.handlers.events.get(name)
         if handler is None:
             handler = self.handlers.any_event
             if handler is None:
-                self._answer_unknown(socket, packet)
-                return
-            arguments[0] = str(arguments[0])
-            await self._call(handler, socket, packet.id, arguments[1:], (arguments[0],))
-            return
-        del arguments[0]
+                return self._answer_unknown(socket, packet.id, str(name))
+            arguments.insert(0, str(name))
         if handler.concurrency == 1:
-            await self._call(handler, socket, packet.id, arguments)
-        else:
-            slot = socket.slot(handler.event, handler.concurrency)
-            await slot.acquire()
-            socket.nursery.start_soon(
-                self._call_in_slot, slot, handler, socket, packet.id, arguments
-            )
+            return self._handle(handler, socket, packet.id, arguments)
+        return self._handle_concurrently(handler, socket, packet.id, arguments)
 
-    async def _call(
-        self,
-        handler: EventHandler,
-        socket: Socket,
-        id: int | None,
-        arguments: list[Any],
-        before: tuple[str, ...] = (),
+    async def _handle(
+        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
     ) -> None:
+        """Calls a handler, and acknowledges the event with what it returns.
+
+        One of the two doors where a program's exceptions stop.
+        """
         try:
-            result = await handler.function(socket, *before, *handler.validate(arguments))
-            if id is not None and result is not NO_ACK and socket.can_send:
+            result = await handler.function(socket, *handler.validate(arguments))
+            if id is not None and result is not NO_ACK:
                 socket.acknowledge(id, result)
         except Refuse as refusal:
             self._answer_error(socket, id, refusal.code, refusal.message, refusal.details)
@@ -271,18 +259,20 @@ class Namespace(Registry):
             self._answer_error(socket, id, "internal", message, {"id": error_id})
             await self._report(socket, handler.event, error)
 
-    async def _call_in_slot(
-        self,
-        slot: trio.Semaphore,
-        handler: EventHandler,
-        socket: Socket,
-        id: int | None,
-        arguments: list[Any],
+    async def _handle_concurrently(
+        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
     ) -> None:
-        try:
-            await self._call(handler, socket, id, arguments)
-        finally:
-            slot.release()
+        """Calls a handler in a task of its own, when fewer than it may have are running."""
+        slot = socket.slot(handler.event, handler.concurrency)
+        await slot.acquire()
+
+        async def handle_in_slot() -> None:
+            try:
+                await self._handle(handler, socket, id, arguments)
+            finally:
+                slot.release()
+
+        socket.nursery.start_soon(handle_in_slot, name=handler.function)
 
     async def _report(self, socket: Socket, event: str, error: Exception) -> None:
         """Tells `on_error`, whose own failure is only logged."""
@@ -293,11 +283,10 @@ class Namespace(Registry):
         except Exception:
             log.exception("on_error failed for socket %s", socket.id)
 
-    def _answer_unknown(self, socket: Socket, packet: Packet) -> None:
-        name = str(packet.data[0])
+    async def _answer_unknown(self, socket: Socket, id: int | None, name: str) -> None:
         log.debug("no handler for event %s of socket %s", printable(name), socket.id)
         message = f"no handler for event {name[:100]!r}"
-        self._answer_error(socket, packet.id, "unknown_event", message, None)
+        self._answer_error(socket, id, "unknown_event", message, None)
 
     def _answer_error(
         self, socket: Socket, id: int | None, code: str, message: str, details: Any

@@ -12,7 +12,7 @@ import gc
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ from trio_rt.errors import MisuseError, TransportClosed
 from trio_rt.handshake import Opening, is_for_engine, read_opening
 from trio_rt.log import log
 from trio_rt.schedule.hub import Hub
+from trio_rt.session import Session
 from trio_rt.transport.listener import Listener, check_loopback, open_listeners
 from trio_rt.transport.socket_wire import SocketWire
 from trio_rt.web.exchange import refuse, serve_http
@@ -166,6 +167,7 @@ class Server(App):
                                 connections.cancel_scope,
                                 name="trio_rt signals",
                             )
+                        running.connections = connections
                         await self._open_doors(running, connections, task_status)
                         await self._drain(connections.cancel_scope)
                 finally:
@@ -176,7 +178,7 @@ class Server(App):
 
     async def _listen(self, stack: contextlib.ExitStack, host: str, port: int) -> "_Running":
         config = self.config
-        listeners = await open_listeners(host, port, config.max_connections)
+        listeners = await open_listeners(host, port, self._is_full)
         for listener in listeners:
             stack.callback(listener.close)
         if self._needs_loopback:
@@ -200,7 +202,7 @@ class Server(App):
 
     async def _listen_web(self, host: str, port: int) -> list[Listener]:
         try:
-            return await open_listeners(host, port, self.config.max_connections)
+            return await open_listeners(host, port, self._is_full)
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -251,30 +253,51 @@ class Server(App):
 
     # One socket
 
+    def _is_full(self) -> bool:
+        return len(self.sessions) + self._now.requests >= self.config.max_connections
+
     async def _serve_client(self, sock: socket.socket) -> None:
-        """Serves one socket of the Socket.IO port. A failure of ours ends it alone."""
-        wire = SocketWire(sock, self._now.hub)
-        try:
-            await self._welcome(wire)
-        except TransportClosed:
-            return  # it went before anything began
-        except Exception:
-            log.exception("the handshake with %s failed", wire.peer)
-        finally:
-            wire.close()
+        """Serves one socket of the Socket.IO port."""
+        await self._answer(sock, self._welcome)
 
     async def _serve_pages(self, sock: socket.socket) -> None:
         """Serves one socket of the web port."""
-        wire = SocketWire(sock, self._now.hub)
-        try:
-            await serve_http(wire, self.web, limits=HttpLimits.from_config(self.config))
-        except Exception:
-            log.exception("serving pages to %s failed", wire.peer)
-        finally:
-            wire.close()
+        await self._answer(sock, self._show_pages)
 
-    async def _welcome(self, wire: SocketWire) -> None:
-        """Reads the first request, and does what it asks for."""
+    async def _answer(
+        self, sock: socket.socket, answer: Callable[[SocketWire], Awaitable[Session | None]]
+    ) -> None:
+        """Answers the requests of one socket. A failure of ours ends it alone.
+
+        A request that became a WebSocket is served to its end by a task of its own, so that what
+        the handshake needed is freed.
+        """
+        running = self._now
+        running.requests += 1
+        wire = SocketWire(sock, running.hub)
+        session: Session | None = None
+        try:
+            session = await answer(wire)
+        except TransportClosed:
+            pass  # it went before anything began
+        except Exception:
+            log.exception("a request of %s failed", wire.peer)
+        finally:
+            running.requests -= 1
+            if session is None:
+                wire.close()
+        if session is not None:
+            running.connections.start_soon(session.run)
+
+    async def _show_pages(self, wire: SocketWire) -> None:
+        await serve_http(wire, self.web, limits=HttpLimits.from_config(self.config))
+
+    async def _welcome(self, wire: SocketWire) -> Session | None:
+        """Reads the first request, and does what it asks for.
+
+        Returns:
+            The session, if it became a WebSocket.
+        """
         config = self.config
         limits = HttpLimits.from_config(config)
         http = new_connection(config.max_head_bytes)
@@ -284,12 +307,12 @@ class Server(App):
             with trio.fail_after(config.handshake_timeout):
                 head = await read_head(wire, http, max_bytes=config.max_head_bytes)
             if head is None:
-                return
+                return None
             if is_for_engine(head, config):
                 answer = read_opening(head, config)
             elif config.share_port:
                 await serve_http(wire, self.web, connection=http, request=head, limits=limits)
-                return
+                return None
             else:
                 answer = self._not_here()
         except trio.TooSlowError:
@@ -297,20 +320,18 @@ class Server(App):
         except HttpError as error:
             answer = error
         if isinstance(answer, Opening):
-            await self._connect(wire, answer, http.trailing_data[0])
-        else:
-            await refuse(wire, answer, connection=http, request=head, limits=limits)
+            return await self._connect(wire, answer, http.trailing_data[0])
+        await refuse(wire, answer, connection=http, request=head, limits=limits)
+        return None
 
-    async def _connect(self, wire: SocketWire, opening: Opening, received: bytes) -> None:
-        """The request became a WebSocket: serves its client to the end."""
+    async def _connect(self, wire: SocketWire, opening: Opening, received: bytes) -> Session:
+        """Completes the handshake: the request becomes a WebSocket."""
         with trio.fail_after(self.config.handshake_timeout):
             transport = await opening.open(wire, received, self.config)
         sid = secrets.token_urlsafe(15)
         connection = Connection(sid, transport, self.config, self.flusher, self.wheel)
-        request = opening.request(wire)
-        del opening
         self._freeze_if_grown()
-        await self.serve_connection(connection, request)
+        return Session(self, connection, opening.request(wire))
 
     def _freeze_if_grown(self) -> None:
         """Tells the garbage collector that the connections we have are here to stay.
@@ -338,6 +359,10 @@ class _Running:
     web_listeners: list[Listener]
     """Empty where pages share the port."""
     hub: Hub
+    connections: trio.Nursery = attrs.field(init=False)
+    """Where requests and sessions run."""
+    requests: int = 0
+    """Sockets that have no session: in the handshake, or reading pages."""
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
     async def run_hub(

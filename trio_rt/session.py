@@ -17,7 +17,7 @@ from trio_rt.errors import Disconnected, LimitError, Refuse
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
 from trio_rt.reasons import Reason
-from trio_rt.socket import Socket
+from trio_rt.socket import Socket, SocketState
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -50,6 +50,7 @@ class Session:
         self._connection = connection
         self._request = request
         self._sockets: dict[str, Socket] = {}
+        app.sessions[connection] = self
 
     async def run(self) -> None:
         """Serves the client until its connection has ended, whatever ends it.
@@ -58,16 +59,26 @@ class Session:
         """
         connection = self._connection
         try:
-            await connection.run(self._read)
+            async with trio.open_nursery() as nursery:
+                connection.start(nursery)
+                await self._read(connection)
         except* Exception:
-            connection.reason = reasons.INTERNAL_ERROR
+            connection.end(reasons.INTERNAL_ERROR)
             log.exception("connection of %s failed", self._request.address)
         finally:
-            reason = connection.reason or reasons.SERVER_SHUTDOWN
-            _log_end(self._request.address, reason)
+            connection.end(reasons.SERVER_SHUTDOWN)
+            await self._finish(connection.reason or reasons.SERVER_SHUTDOWN)
+
+    async def _finish(self, reason: Reason) -> None:
+        """Runs `on_disconnect` for each socket, and closes the transport; shielded inside."""
+        _log_end(self._request.address, reason)
+        try:
             for socket in list(self._sockets.values()):
                 await socket.namespace.remove(socket, reason)
-            await connection.finish()
+            await self._connection.finish()
+        finally:
+            self._connection.transport.close()
+            del self._app.sessions[self._connection]
 
     async def put_out_all(self) -> None:
         """Puts the client out of every namespace."""
@@ -76,14 +87,15 @@ class Session:
 
     async def _read(self, connection: Connection) -> None:
         """The reader: hands each event to its handler, one after the other."""
+        sockets = self._sockets
         while True:
             events = await connection.receive()
             if len(events) > 1:
                 connection.cork()
             for count, event in enumerate(events, 1):
                 if type(event) is Packet:
-                    socket = self._sockets.get(event.namespace)
-                    if socket is not None and socket.connected:
+                    socket = sockets.get(event.namespace)
+                    if socket is not None and socket.state is SocketState.CONNECTED:
                         await socket.namespace.dispatch(socket, event)
                 elif type(event) is Connect:
                     await self._connect(event)

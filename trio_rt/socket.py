@@ -249,9 +249,14 @@ class Socket:
             self.namespace.add(self)
 
     def acknowledge(self, id: int, result: Any) -> None:
-        """Answers an event: a tuple is several arguments, None an empty acknowledgement."""
-        arguments = result if type(result) is tuple else () if result is None else (result,)
-        self._send(encode_ack(self.namespace.name, id, arguments))
+        """Answers an event: a tuple is several arguments, None an empty acknowledgement.
+
+        Nothing happens if the socket is gone.
+        """
+        if self.state is not SocketState.DISCONNECTED:
+            arguments = result if type(result) is tuple else () if result is None else (result,)
+            packet = encode_ack(self.namespace.name, id, arguments)
+            self._connection.send(self._connection.transport.encode(packet))
 
     def retire(self, reason: Reason) -> bool:
         """Marks it as gone and cancels its work. False if that was done before, or never joined."""

@@ -24,10 +24,11 @@ def contains_binary(value: Any) -> bool:
     kind = type(value)
     if kind in _PLAIN:
         return False
-    if kind is dict:
-        return any(contains_binary(item) for item in value.values())
-    if kind is list or kind is tuple:
-        return any(contains_binary(item) for item in value)
+    if kind is dict or kind is list or kind is tuple:
+        for item in value.values() if kind is dict else value:
+            if type(item) not in _PLAIN and contains_binary(item):
+                return True
+        return False
     if kind in _BINARY:
         return True
     return contains_binary(to_builtins(value))

@@ -34,6 +34,8 @@ def text_frame(payload: bytes, *, compressed: bool = False, mask: bytes | None =
         compressed: whether the peer has to inflate it (RFC 7692).
         mask: four random bytes if we are the client (5.3), `None` if we are the server.
     """
+    if mask is None and not compressed and len(payload) < LENGTH_16:
+        return bytes((FIN | TEXT, len(payload))) + payload  # the hot path
     return _encode(FIN | TEXT | (COMPRESSED if compressed else 0), payload, mask)
 
 

@@ -58,7 +58,10 @@ class Engine:
             return self._upwards(message)
         kind = message[:1]
         if kind == "4":
-            return self._upwards(message[1:])
+            effects = self.multiplex.receive(message[1:])
+            if effects and type(effects[0]) is End:
+                self.state = EngineState.CLOSED
+            return effects
         if kind == engineio.PONG:
             self.heartbeat.pong()
             return NOTHING

@@ -34,7 +34,10 @@ class Transport(ABC):
 
     @abstractmethod
     def wait_readable(self) -> Awaitable[None]:
-        """Waits until `is_readable`; always a checkpoint. Cancelling it is harmless."""
+        """Waits until `is_readable`, or for nothing: look again. Await it at once.
+
+        Always a checkpoint; cancelling it is harmless.
+        """
 
     @abstractmethod
     def receive_nowait(self) -> list[str | bytes]:

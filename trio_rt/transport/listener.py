@@ -31,13 +31,12 @@ class Listener:
 
     Args:
         sock: bound, listening and non-blocking; owned from here on.
-        max_connections: open at once; more are answered 503.
+        is_full: whether there are as many connections as may be; more are answered 503.
     """
 
-    def __init__(self, sock: socket.socket, max_connections: int) -> None:
+    def __init__(self, sock: socket.socket, is_full: Callable[[], bool]) -> None:
         self._sock = sock
-        self._max_connections = max_connections
-        self._open = 0
+        self._is_full = is_full
 
     @property
     def port(self) -> int:
@@ -83,29 +82,19 @@ class Listener:
                     await trio.sleep(_PAUSE)
                 return  # anything else: the client was gone again
             sock.setblocking(False)
-            if self._open >= self._max_connections:
+            if self._is_full():
                 _refuse(sock)
             else:
-                self._open += 1
-                nursery.start_soon(self._serve, sock, serve)
-
-    async def _serve(
-        self, sock: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]
-    ) -> None:
-        try:
-            with sock:
-                await serve(sock)
-        finally:
-            self._open -= 1
+                nursery.start_soon(serve, sock)
 
 
-async def open_listeners(host: str, port: int, max_connections: int) -> list[Listener]:
+async def open_listeners(host: str, port: int, is_full: Callable[[], bool]) -> list[Listener]:
     """Listens on every address of `host`.
 
     Args:
         host: a name or an address; `""` for all addresses.
         port: 0 for any free one, the same for all addresses.
-        max_connections: open at once on each.
+        is_full: see `Listener`.
 
     Raises:
         OSError: if the port is taken, or the name is unknown.
@@ -122,7 +111,7 @@ async def open_listeners(host: str, port: int, max_connections: int) -> list[Lis
         for sock in sockets:
             sock.close()
         raise
-    return [Listener(sock, max_connections) for sock in sockets]
+    return [Listener(sock, is_full) for sock in sockets]
 
 
 def _listen(family: int, address: tuple[str, int]) -> socket.socket:

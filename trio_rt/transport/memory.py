@@ -26,7 +26,8 @@ class _Pipe:
 
     def announce(self) -> None:
         """Something, or the end, is there to be read."""
-        (self.readable if self.readable.is_awaited else self.unread).ring()
+        if not self.readable.wake():
+            self.unread.ring()
 
     def end(self) -> None:
         """Nothing more will come."""

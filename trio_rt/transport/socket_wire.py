@@ -1,6 +1,7 @@
 """A wire over a plain non-blocking socket that a hub watches: the fast one."""
 
 import socket
+from collections.abc import Awaitable
 
 import trio
 
@@ -53,7 +54,8 @@ class SocketWire(Wire, Readable):
         self._is_ready = True
         if has_hung_up:
             self._has_hung_up = True
-        (self._readable if self._readable.is_awaited else self._unread).ring()
+        if not self._readable.wake():
+            self._unread.ring()
 
     @property
     def is_readable(self) -> bool:
@@ -77,12 +79,11 @@ class SocketWire(Wire, Readable):
             self._is_ready = False
         return data
 
-    async def wait_readable(self) -> None:
+    def wait_readable(self) -> Awaitable[None]:
         """See `Wire`."""
         if self._is_ready or not self._is_open:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._readable.wait()
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105  the caller awaits it
+        return self._readable.wait()
 
     def send_nowait(self, data: bytes) -> int:
         """See `Wire`."""
@@ -117,8 +118,7 @@ class SocketWire(Wire, Readable):
         self._hub.remove(self)
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
-        if self._readable.is_awaited:
-            self._readable.ring()
+        self._readable.wake()
 
     @property
     def unread(self) -> Bell:

@@ -77,7 +77,7 @@ class WebSocketTransport(Transport):
     def wait_readable(self) -> Awaitable[None]:
         """See `Transport`."""
         if self._received or self._broken is not None:
-            return trio.lowlevel.checkpoint()
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105  the caller awaits it
         return self._wire.wait_readable()
 
     def receive_nowait(self) -> list[str | bytes]:
@@ -100,9 +100,9 @@ class WebSocketTransport(Transport):
 
     def encode(self, packet: Encoded) -> bytes:
         """See `Transport`."""
-        text = self._frame(engineio.MESSAGE.encode() + packet.text, is_text=True)
-        if not packet.attachments:
-            return text
+        if self._compress_from is None and not packet.attachments:
+            return frames.text_frame(b"4" + packet.text)
+        text = self._frame(b"4" + packet.text, is_text=True)
         if self.framing.startswith("base64"):
             parts = [
                 self._frame(engineio.encode_base64(part), is_text=True)
@@ -138,7 +138,7 @@ class WebSocketTransport(Transport):
             await self.drain()
             self._wire.send_eof()
             while await self._wire.receive():
-                pass
+                await trio.lowlevel.checkpoint()  # a peer that floods must not outlive the deadline
         except TransportClosed:
             return
         finally:

@@ -33,7 +33,10 @@ class Wire(ABC):
 
     @abstractmethod
     def wait_readable(self) -> Awaitable[None]:
-        """Waits until `is_readable`; always a checkpoint. Cancelling it is harmless."""
+        """Waits until `is_readable`, or for nothing: look again. Await it at once.
+
+        Always a checkpoint; cancelling it is harmless.
+        """
 
     async def receive(self) -> bytes:
         """Like `receive_nowait`, but waits. Cancelling it loses no bytes."""
