@@ -65,7 +65,8 @@ class App(Registry):
         self._namespaces: dict[str, Namespace] = {"/": self._root}
         self._patterns: list[tuple[Matcher, Registry]] = []
         self._dynamic: set[str] = set()
-        self.configure(**changes)
+        if changes:
+            self.configure(**changes)
 
     def configure(self, **changes: Any) -> None:
         """Changes fields of `config`; for connections that come from now on.

@@ -33,7 +33,8 @@ Event = Connect | Left | Packet
 """What the reader gets, in the order in which the client sent it."""
 
 WRITE_BYTES = 65_536
-"""How much of the outbox one write takes: about what a kernel buffer takes at once."""
+"""How much one write takes: what waits for a flush does not grow beyond it, and the outbox is
+emptied in such pieces."""
 
 _PING = engineio.PING.encode()
 
@@ -60,6 +61,7 @@ class Connection(Flushable):
         "_nursery",
         "_outbox",
         "_pending",
+        "_pending_bytes",
         "_tick",
         "_wheel",
         "config",
@@ -96,6 +98,7 @@ class Connection(Flushable):
         self._inbox: Inbox[Event] | None = None
         self._outbox: Outbox | None = None
         self._pending: list[bytes] = []  # leaves with the next flush
+        self._pending_bytes = 0
         self._is_marked = False  # the flusher knows
         self._is_reading = False  # the reader waits for the wire, no handler holds it up
         self._tick = -1  # the scheduler's step in which a frame was last sent
@@ -142,8 +145,7 @@ class Connection(Flushable):
         """Ends the connection and cancels all that runs in it; the first reason counts."""
         if self.reason is not None:
             return
-        self.reason = reason
-        self.stopped = self.stopped or reason
+        self.reason = self.stopped = self.stopped or reason
         self._engine.close()
         self.forget_calls()
         if self._outbox is not None:
@@ -174,7 +176,7 @@ class Connection(Flushable):
         sent leaves now. When the connection is over this raises `trio.Cancelled`, because its
         nursery is cancelled.
         """
-        if self._pending:
+        if self._pending and not self._flusher.is_crowded:
             self._send_pending()
         if self._inbox is not None and (events := self._inbox.take()):
             await trio.lowlevel.checkpoint()
@@ -185,7 +187,7 @@ class Connection(Flushable):
                 await self.transport.wait_readable()
             finally:
                 self._is_reading = False
-            events = self._read()[0]
+            events = self._read()
             if events:
                 return events
         self.end(self.stopped)
@@ -196,13 +198,11 @@ class Connection(Flushable):
         """Joins what is sent in this step of the scheduler, because more is to come."""
         self._tick = self._flusher.tick
 
-    def _read(self) -> tuple[list[Event], int]:
-        """What has arrived: events for handlers, and how many bytes they took."""
+    def _read(self) -> list[Event]:
+        """Takes what has arrived, deals with it, and gives the events for handlers."""
         events: list[Event] = []
-        size = 0
         try:
             for message in self.transport.receive_nowait():
-                size += len(message)
                 for effect in self._engine.receive(message):
                     kind = type(effect)
                     if kind is Packet and effect.type == socketio.EVENT:  # type: ignore[union-attr]
@@ -211,7 +211,7 @@ class Connection(Flushable):
                         self._apply(effect, events)
         except (TransportClosed, RemoteProtocolError) as error:
             self.stop(error.reason)
-        return events, size
+        return events
 
     def _relieve(self) -> None:
         """Reads on for a reader that is held up, so that pongs and acknowledgements are seen."""
@@ -219,14 +219,14 @@ class Connection(Flushable):
             return
         if self._is_paused:
             return
-        events, size = self._read()
-        if events:
-            if self._inbox is None:
-                self._inbox = Inbox(self.config.inbox_messages, self.config.inbox_bytes)
-            try:
-                self._inbox.put(events, size)
-            except LimitError as error:
-                self.end(reasons.OVERRUN.because(str(error)))
+        received_bytes = self.transport.received_bytes
+        events = self._read()
+        if self._inbox is None:
+            self._inbox = Inbox(self.config.inbox_messages, self.config.inbox_bytes)
+        try:
+            self._inbox.put(events, self.transport.received_bytes - received_bytes)
+        except LimitError as error:
+            self.end(reasons.OVERRUN.because(str(error)))
         self.transport.unread.ring()  # there may be more
 
     @property
@@ -250,7 +250,8 @@ class Connection(Flushable):
 
     def send(self, data: bytes) -> None:
         """Sends a frame in order: at once if nothing was sent in this step of the scheduler."""
-        if self._pending or self._tick == self._flusher.tick:
+        flusher = self._flusher
+        if self._pending or flusher.is_crowded or self._tick == flusher.tick:
             self.send_later(data)
         elif self.transport.is_blocked:
             self._put(data, CLOSE)
@@ -272,10 +273,11 @@ class Connection(Flushable):
             self._put(data, policy)
             return
         self._pending.append(data)
+        self._pending_bytes += len(data)
         if not self._is_marked:
             self._is_marked = True
             self._flusher.mark(self)
-        if len(self._pending) >= self.config.outbox_messages:
+        if self._pending_bytes > WRITE_BYTES:
             self._send_pending()
 
     def flush(self) -> None:
@@ -295,6 +297,7 @@ class Connection(Flushable):
 
     def _send_pending(self) -> None:
         pending, self._pending = self._pending, []
+        self._pending_bytes = 0
         if self.transport.is_blocked:
             for data in pending:
                 self._put(data, CLOSE)

@@ -1,15 +1,15 @@
 """Every exception of trio_rt.
 
-    RealtimeError
-    ├── LocalError               your side did it
-    │   ├── MisuseError          a call that can never work; the message has the right one
-    │   └── LimitError           a limit of this node would be passed
-    ├── RemoteError              the peer did it, or is not there
-    │   ├── RemoteProtocolError  it broke the protocol; carries the reason to end with
-    │   ├── TransportClosed      its transport ended; carries the reason
-    │   ├── Disconnected         the socket is gone, so it can neither get nor answer anything
-    │   └── CallTimeout          no acknowledgement came in time (also a TimeoutError)
-    └── Refuse                   raised by YOU to say no; the client is told
+RealtimeError
+├── LocalError               your side did it
+│   ├── MisuseError          a call that can never work; the message has the right one
+│   └── LimitError           a limit of this node would be passed
+├── RemoteError              the peer did it, or is not there
+│   ├── RemoteProtocolError  it broke the protocol; carries the reason to end with
+│   ├── TransportClosed      its transport ended; carries the reason
+│   ├── Disconnected         the socket is gone, so it can neither get nor answer anything
+│   └── CallTimeout          no acknowledgement came in time (also a TimeoutError)
+└── Refuse                   raised by YOU to say no; the client is told
 """
 
 from typing import Any

@@ -54,7 +54,9 @@ SLOW_CONSUMER = Reason(
     "slow consumer", "the client reads too slowly", come_back=True, close_code=1013
 )
 OVERRUN = Reason(
-    "overrun", "the client sent more than a waiting handler may leave unread", come_back=True,
+    "overrun",
+    "the client sent more than a waiting handler may leave unread",
+    come_back=True,
     close_code=1008,
 )
 SERVER_SHUTDOWN = Reason(

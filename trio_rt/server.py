@@ -33,6 +33,7 @@ from trio_rt.transport.listener import Listener, check_loopback, open_listeners
 from trio_rt.transport.socket_wire import SocketWire
 from trio_rt.web.exchange import refuse, serve_http
 from trio_rt.web.head import new_connection, read_head
+from trio_rt.web.idle import IdleStreams
 from trio_rt.web.link import HttpLimits
 from trio_rt.web.messages import HttpError, Response
 from trio_rt.web.pages import Pages
@@ -229,6 +230,7 @@ class Server(App):
     async def _drain(self, connections: trio.CancelScope) -> None:
         """Closes all clients in slices; what is open after `drain_timeout` is cut."""
         log.info("draining %d connections", len(self.sessions))
+        self._now.idle.end()
         connections.deadline = trio.current_time() + self.config.drain_timeout
         remaining = list(self.sessions)
         while remaining:
@@ -290,7 +292,8 @@ class Server(App):
             running.connections.start_soon(session.run)
 
     async def _show_pages(self, wire: SocketWire) -> None:
-        await serve_http(wire, self.web, limits=HttpLimits.from_config(self.config))
+        limits = HttpLimits.from_config(self.config)
+        await serve_http(wire, self.web, limits=limits, idle=self._now.idle)
 
     async def _welcome(self, wire: SocketWire) -> Session | None:
         """Reads the first request, and does what it asks for.
@@ -304,19 +307,26 @@ class Server(App):
         head = None
         answer: Opening | Response | HttpError
         try:
-            with trio.fail_after(config.handshake_timeout):
+            with self._now.idle.waiting(config.handshake_timeout) as scope:
                 head = await read_head(wire, http, max_bytes=config.max_head_bytes)
+            if scope.cancelled_caught:
+                raise HttpError(408, "timeout", "the request took too long")
             if head is None:
                 return None
             if is_for_engine(head, config):
                 answer = read_opening(head, config)
             elif config.share_port:
-                await serve_http(wire, self.web, connection=http, request=head, limits=limits)
+                await serve_http(
+                    wire,
+                    self.web,
+                    connection=http,
+                    request=head,
+                    limits=limits,
+                    idle=self._now.idle,
+                )
                 return None
             else:
                 answer = self._not_here()
-        except trio.TooSlowError:
-            answer = HttpError(408, "timeout", "the request took too long")
         except HttpError as error:
             answer = error
         if isinstance(answer, Opening):
@@ -361,6 +371,8 @@ class _Running:
     hub: Hub
     connections: trio.Nursery = attrs.field(init=False)
     """Where requests and sessions run."""
+    idle: IdleStreams = attrs.field(factory=IdleStreams)
+    """Those of them that wait for a request."""
     requests: int = 0
     """Sockets that have no session: in the handshake, or reading pages."""
     stopping: trio.Event = attrs.field(factory=trio.Event)

@@ -1,4 +1,4 @@
-"""What one client does on its connection: the reader, from the first CONNECT to the last goodbye."""
+"""One client's sockets, and the reader that serves them from the first CONNECT to the end."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Session:
         seen = self._request
         handshake = Handshake(
             namespace=namespace.name,
-            auth=request.auth,
+            auth=request.auth or {},
             query=seen.query,
             headers=seen.headers,
             address=seen.address,

@@ -254,9 +254,9 @@ class Socket:
         Nothing happens if the socket is gone.
         """
         if self.state is not SocketState.DISCONNECTED:
-            arguments = result if type(result) is tuple else () if result is None else (result,)
-            packet = encode_ack(self.namespace.name, id, arguments)
-            self._connection.send(self._connection.transport.encode(packet))
+            connection = self._connection
+            packet = encode_ack(self.namespace.name, id, result)
+            connection.send(connection.transport.encode(packet))
 
     def retire(self, reason: Reason) -> bool:
         """Marks it as gone and cancels its work. False if that was done before, or never joined."""
@@ -398,10 +398,11 @@ def encode_event(
         raise MisuseError(f"the arguments of event {event!r} cannot be sent: {error}") from error
 
 
-def encode_ack(namespace: str, id: int, arguments: tuple[Any, ...]) -> Encoded:
+def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
     """An acknowledgement ready for any transport; raises as `encode_event` does."""
+    arguments = result if type(result) is tuple else () if result is None else (result,)
     try:
-        if not attachments.contains_binary(arguments):
+        if type(result) is str or not attachments.contains_binary(arguments):
             return Encoded(socketio.encode_ack(namespace, id, arguments))
         data, buffers = attachments.extract(arguments)
         _check_count("acknowledgement", len(buffers))

@@ -45,8 +45,8 @@ class Handshake:
     namespace: str
     """The namespace that is connected, such as `"/"`."""
 
-    auth: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
-    """The payload of the CONNECT packet: the client's `auth` option."""
+    auth: Mapping[str, Any] = attrs.field(default=_NOTHING, repr=False)
+    """The payload of the CONNECT packet: the client's `auth` option; empty if it has none."""
 
     query: Mapping[str, str] = attrs.field(default=_NOTHING, repr=False)
     """The query of the HTTP request. Proxies write it to their logs: no place for a token."""

@@ -1,0 +1,1 @@
+"""How events reach the members of a room, on this node and on others."""

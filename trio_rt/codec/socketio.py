@@ -67,15 +67,17 @@ def decode(text: str) -> Packet:
     """
     kind = text[:1]
     try:
-        if kind == "2" or kind == "3":
-            return _decode_listed(text, 1, int(kind), 0)
-        if kind == "5" or kind == "6":
-            dash = text.index("-")
-            count = _number(text[1:dash], "attachment count")
+        if kind == "2":  # the hot path
+            return _decode_listed(text, 1, EVENT, 0)
+        if kind == "3":
+            return _decode_listed(text, 1, ACK, 0)
+        if kind in {"5", "6"}:
+            dash = text.find("-")
+            count = _number(text[1:dash], "attachment count") if dash > 0 else 0
             if count < 1:
                 raise RemoteProtocolError("a binary packet without attachments")
             return _decode_listed(text, dash + 1, int(kind) - 3, count)
-        if kind == "0" or kind == "1" or kind == "4":
+        if kind in {"0", "1", "4"}:
             return _decode_mapped(text, int(kind))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"a malformed Socket.IO packet: {error}") from error
@@ -85,12 +87,18 @@ def decode(text: str) -> Packet:
 def _decode_listed(text: str, at: int, kind: int, attachments: int) -> Packet:
     """EVENT and ACK, whose data is always a list."""
     namespace = "/"
-    if text[at : at + 1] == "/":
-        comma = text.index(",", at)
+    if text.startswith("/", at):
+        comma = text.find(",", at)
+        if comma < 0:
+            raise RemoteProtocolError("an event or acknowledgement without a payload")
         namespace = text[at:comma]
         at = comma + 1
-    bracket = text.index("[", at)
-    id = _number(text[at:bracket], "ack id") if bracket > at else None
+    bracket = text.find("[", at)
+    if bracket < 0:
+        raise RemoteProtocolError("an event or acknowledgement without a payload")
+    id = None
+    if bracket > at:
+        id = _number(text[at:bracket], "ack id")
     data: Any = _decode_json(text[bracket:])
     if kind == EVENT:
         name: Any = data[0] if data else None

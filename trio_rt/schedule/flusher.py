@@ -38,10 +38,11 @@ class Flusher:
         backlog: frames put behind others since the last flush began.
     """
 
-    __slots__ = ("_bell", "_done", "_marked", "backlog", "tick")
+    __slots__ = ("_bell", "_done", "_marked", "backlog", "is_crowded", "tick")
 
     def __init__(self) -> None:
         self.tick = 0
+        self.is_crowded = False
         self.backlog = 0
         self._marked: list[Flushable] = []
         self._bell = Bell()
@@ -63,6 +64,7 @@ class Flusher:
         while True:
             await self._bell.wait()
             marked, self._marked = self._marked, []
+            self.is_crowded = False
             self.backlog = 0
             for start in range(0, len(marked), SENDS_PER_STEP):
                 self.tick += 1

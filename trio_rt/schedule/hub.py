@@ -15,6 +15,9 @@ from trio_rt.schedule.flusher import Flusher
 HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """The end of the stream is near: read on until it is there."""
 
+CROWD = 4
+"""Sockets readable in one step from which on what they are answered leaves together."""
+
 _EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -67,7 +70,9 @@ class Hub:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._flusher.tick += 1
-            for descriptor, mask in self._epoll.poll(0):
+            ready = self._epoll.poll(0)
+            self._flusher.is_crowded = len(ready) >= CROWD
+            for descriptor, mask in ready:
                 member = members.get(descriptor)
                 if member is not None:
                     member.became_readable(mask & HANG_UP != 0)

@@ -1,0 +1,1 @@
+"""Engine.IO messages over the network."""

@@ -24,6 +24,9 @@ class Transport(ABC):
     framing: str
     """Names the way `encode` writes: what one transport encoded, others of the same can send."""
 
+    received_bytes: int
+    """How many bytes have been taken by `receive_nowait` so far, as they came."""
+
     is_blocked: bool
     """Whether something accepted waits for the peer: `drain` has to be awaited before more."""
 

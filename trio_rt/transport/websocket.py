@@ -43,6 +43,7 @@ class WebSocketTransport(Transport):
         "_wire",
         "framing",
         "is_blocked",
+        "received_bytes",
     )
 
     name = "websocket"
@@ -65,6 +66,7 @@ class WebSocketTransport(Transport):
         self._broken: RemoteProtocolError | TransportClosed | None = None
         self._said_close = False
         self.is_blocked = False
+        self.received_bytes = 0
         self.framing = "base64" if base64 else "plain"
         if compress_from is not None:
             self.framing += "+deflate"
@@ -91,6 +93,7 @@ class WebSocketTransport(Transport):
         if not data:
             raise TransportClosed(reasons.TRANSPORT_CLOSE)
         self._received = b""
+        self.received_bytes += len(data)
         messages = self._decoder.receive(data)
         for message in messages:
             kind = type(message)

@@ -15,6 +15,7 @@ import trio
 from trio_rt.errors import MisuseError, Refuse, TransportClosed
 from trio_rt.web.files import FileChanged
 from trio_rt.web.head import merge_headers, split_target
+from trio_rt.web.idle import IdleStreams
 from trio_rt.web.link import HttpLimits, HttpLink
 from trio_rt.web.messages import HttpError, Request, Response
 from trio_rt.web.pages import DEFAULT_HEADERS, Pages, Route
@@ -32,6 +33,7 @@ async def serve_http(
     connection: h11.Connection | None = None,
     request: h11.Request | None = None,
     limits: HttpLimits = DEFAULT_LIMITS,
+    idle: IdleStreams | None = None,
 ) -> None:
     """Answers the requests of one stream, and closes it.
 
@@ -44,8 +46,9 @@ async def serve_http(
         connection: h11's state of the stream, if something has been read from it already.
         request: the head that was read from it by `read_head`.
         limits: what the connection may cost.
+        idle: where it is listed while it waits for a request; `end` there ends it then.
     """
-    link = HttpLink(stream, connection, limits)
+    link = HttpLink(stream, connection, limits, idle)
     try:
         await _serve(link, pages, request, limits)
     except TransportClosed:

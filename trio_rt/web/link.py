@@ -12,6 +12,7 @@ from trio_rt.config import Config
 from trio_rt.errors import TransportClosed
 from trio_rt.web.files import File
 from trio_rt.web.head import MAX_HEAD_BYTES, new_connection, next_event, read_head
+from trio_rt.web.idle import IdleStreams
 from trio_rt.web.messages import HttpError, Response
 from trio_rt.web.stream import ByteStream
 
@@ -67,14 +68,20 @@ class HttpLink:
         stream: the connected stream.
         connection: h11's state of it, if something has been read; otherwise a fresh one.
         limits: what it may cost.
+        idle: where it is listed while it waits for a request.
     """
 
-    __slots__ = ("_h11", "_limits", "_stream")
+    __slots__ = ("_h11", "_idle", "_limits", "_stream")
 
     def __init__(
-        self, stream: ByteStream, connection: h11.Connection | None, limits: HttpLimits
+        self,
+        stream: ByteStream,
+        connection: h11.Connection | None,
+        limits: HttpLimits,
+        idle: IdleStreams | None = None,
     ) -> None:
         self._stream = stream
+        self._idle = idle or IdleStreams()
         self._h11 = connection or new_connection(limits.max_head_bytes)
         self._limits = limits
 
@@ -92,9 +99,9 @@ class HttpLink:
         """
         arrived, has_ended = self._h11.trailing_data
         if not arrived and not has_ended:
-            with trio.move_on_after(self._limits.idle_timeout) as idle:
+            with self._idle.waiting(self._limits.idle_timeout) as scope:
                 self._h11.receive_data(await self._stream.receive())
-            if idle.cancelled_caught:
+            if scope.cancelled_caught:
                 return None
         with trio.move_on_after(self._limits.head_timeout):
             return await read_head(self._stream, self._h11, max_bytes=self._limits.max_head_bytes)
