@@ -15,7 +15,7 @@ import trio
 from trio_rt import reasons
 from trio_rt.calls import Call
 from trio_rt.codec import engineio, socketio
-from trio_rt.codec.socketio import Encoded, Packet
+from trio_rt.codec.socketio import EVENT, Encoded, Packet
 from trio_rt.config import Config
 from trio_rt.errors import LimitError, RemoteProtocolError, TransportClosed
 from trio_rt.inbox import Inbox
@@ -184,7 +184,7 @@ class Connection(Flushable):
         while self.stopped is None:
             self._is_reading = True
             try:
-                await self.transport.wait_readable()
+                await self.transport.readable.wait()
             finally:
                 self._is_reading = False
             events = self._read()
@@ -205,7 +205,7 @@ class Connection(Flushable):
             for message in self.transport.receive_nowait():
                 for effect in self._engine.receive(message):
                     kind = type(effect)
-                    if kind is Packet and effect.type == socketio.EVENT:  # type: ignore[union-attr]
+                    if kind is Packet and effect.type == EVENT:  # type: ignore[union-attr]
                         events.append(effect)  # type: ignore[arg-type]
                     else:
                         self._apply(effect, events)
@@ -215,9 +215,9 @@ class Connection(Flushable):
 
     def _relieve(self) -> None:
         """Reads on for a reader that is held up, so that pongs and acknowledgements are seen."""
-        if self._is_reading or self.stopped is not None or not self.transport.is_readable:
+        if self._is_reading or self.stopped is not None or self._is_paused:
             return
-        if self._is_paused:
+        if not self.transport.readable.take():
             return
         received_bytes = self.transport.received_bytes
         events = self._read()

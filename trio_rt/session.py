@@ -17,7 +17,7 @@ from trio_rt.errors import Disconnected, LimitError, Refuse
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
 from trio_rt.reasons import Reason
-from trio_rt.socket import Socket, SocketState
+from trio_rt.socket import CONNECTED, Socket
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -95,7 +95,7 @@ class Session:
             for count, event in enumerate(events, 1):
                 if type(event) is Packet:
                     socket = sockets.get(event.namespace)
-                    if socket is not None and socket.state is SocketState.CONNECTED:
+                    if socket is not None and socket.state is CONNECTED:
                         await socket.namespace.dispatch(socket, event)
                 elif type(event) is Connect:
                     await self._connect(event)

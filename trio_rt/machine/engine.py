@@ -30,6 +30,10 @@ class EngineState(enum.Enum):
     CLOSED = "closed"
 
 
+# Python 3.11 takes 0.1 us to look up a member of an enum, and this is asked for each message.
+_CLOSED = EngineState.CLOSED
+
+
 class Engine:
     """One session: its heartbeat, and the namespaces that it carries.
 
@@ -52,16 +56,13 @@ class Engine:
 
     def receive(self, message: str | bytes) -> Sequence[Effect]:
         """A message arrived from the transport."""
-        if self.state is EngineState.CLOSED:
+        if self.state is _CLOSED:
             return NOTHING
         if type(message) is bytes:
             return self._upwards(message)
         kind = message[:1]
         if kind == "4":
-            effects = self.multiplex.receive(message[1:])
-            if effects and type(effects[0]) is End:
-                self.state = EngineState.CLOSED
-            return effects
+            return self._upwards(message[1:])
         if kind == engineio.PONG:
             self.heartbeat.pong()
             return NOTHING
@@ -92,7 +93,7 @@ class Engine:
     def _upwards(self, payload: str | bytes) -> Sequence[Effect]:
         effects = self.multiplex.receive(payload)
         if effects and type(effects[0]) is End:
-            self.state = EngineState.CLOSED
+            self.state = _CLOSED
         return effects
 
     def _end(self, end: End) -> Sequence[Effect]:

@@ -27,6 +27,8 @@ MAX_NAME_CHARS = 256
 
 NOTHING: Sequence[Effect] = ()
 
+_FOR_SOCKETS = frozenset({socketio.EVENT, socketio.ACK})
+
 
 class Place(enum.Enum):
     """How one namespace stands to the connection; one that is not listed is absent."""
@@ -34,6 +36,9 @@ class Place(enum.Enum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     PUT_OUT = "put out"
+
+
+_CONNECTED = Place.CONNECTED  # Python 3.11 takes 0.1 us to look it up, for each message
 
 
 class Multiplex:
@@ -82,8 +87,8 @@ class Multiplex:
                 packet = whole
         except RemoteProtocolError as error:
             return (End(error.reason),)
-        if packet.type == socketio.EVENT or packet.type == socketio.ACK:
-            if self._places.get(packet.namespace) is Place.CONNECTED:
+        if packet.type in _FOR_SOCKETS:
+            if self._places.get(packet.namespace) is _CONNECTED:
                 return (packet,)
             return self._refuse_packet(packet)
         if packet.type == socketio.CONNECT:

@@ -24,6 +24,11 @@ class Bell:
         if not self.wake():
             self._is_rung = True
 
+    def take(self) -> bool:
+        """Uses a ring up without waiting. False if it is not rung."""
+        was_rung, self._is_rung = self._is_rung, False
+        return was_rung
+
     def wake(self) -> bool:
         """Wakes the waiter. False, and nothing happens, if nobody waits."""
         task = self._task

@@ -6,7 +6,6 @@ thousand transports with the same `framing`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
 
 from trio_rt.codec.socketio import Encoded
 from trio_rt.reasons import Reason
@@ -24,23 +23,20 @@ class Transport(ABC):
     framing: str
     """Names the way `encode` writes: what one transport encoded, others of the same can send."""
 
+    readable: Bell
+    """Rung while `receive_nowait` may return something, or raise."""
+
+    unread: Bell
+    """Rung when something arrives while nobody waits for `readable`."""
+
+    blocked: Bell
+    """Rung when the transport has become blocked."""
+
     received_bytes: int
     """How many bytes have been taken by `receive_nowait` so far, as they came."""
 
     is_blocked: bool
     """Whether something accepted waits for the peer: `drain` has to be awaited before more."""
-
-    @property
-    @abstractmethod
-    def is_readable(self) -> bool:
-        """Whether `receive_nowait` may return something, or raise."""
-
-    @abstractmethod
-    def wait_readable(self) -> Awaitable[None]:
-        """Waits until `is_readable`, or for nothing: look again. Await it at once.
-
-        Always a checkpoint; cancelling it is harmless.
-        """
 
     @abstractmethod
     def receive_nowait(self) -> list[str | bytes]:
@@ -96,13 +92,3 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """Closes at once. Idempotent."""
-
-    @property
-    @abstractmethod
-    def blocked(self) -> Bell:
-        """Rung when the transport has become blocked."""
-
-    @property
-    @abstractmethod
-    def unread(self) -> Bell:
-        """Rung when something arrives while nobody waits in `wait_readable`."""

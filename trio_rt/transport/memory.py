@@ -27,6 +27,7 @@ class _Pipe:
     def announce(self) -> None:
         """Something, or the end, is there to be read."""
         if not self.readable.wake():
+            self.readable.ring()
             self.unread.ring()
 
     def end(self) -> None:
@@ -39,37 +40,29 @@ class _Pipe:
 class MemoryWire(Wire):
     """One end of a pair; make both with `memory_wire_pair`."""
 
-    __slots__ = ("_inward", "_is_open", "_outward", "_peer")
+    __slots__ = ("_inward", "_is_open", "_outward", "peer", "readable", "unread")
 
     def __init__(self, inward: _Pipe, outward: _Pipe, peer: str) -> None:
         self._inward = inward
         self._outward = outward
         self._is_open = True
-        self._peer = peer
-
-    @property
-    def is_readable(self) -> bool:
-        """See `Wire`."""
-        return not self._is_open or self._inward.has_ended or bool(self._inward.buffer)
+        self.readable = inward.readable
+        self.unread = inward.unread
+        self.peer = peer
 
     def receive_nowait(self) -> bytes:
         """See `Wire`."""
         if not self._is_open:
             raise TransportClosed(reasons.TRANSPORT_CLOSE)
-        if not self.is_readable:
-            raise trio.WouldBlock
         pipe = self._inward
+        if not pipe.buffer and not pipe.has_ended:
+            raise trio.WouldBlock
         data = bytes(pipe.buffer)
         pipe.buffer.clear()
         pipe.writable.ring()
+        if pipe.has_ended:
+            pipe.readable.ring()
         return data
-
-    async def wait_readable(self) -> None:
-        """See `Wire`."""
-        if self.is_readable:
-            await trio.lowlevel.checkpoint()
-        while not self.is_readable:
-            await self._inward.readable.wait()
 
     def send_nowait(self, data: bytes) -> int:
         """See `Wire`."""
@@ -102,16 +95,6 @@ class MemoryWire(Wire):
         self._inward.buffer.clear()
         for bell in (self._inward.readable, self._inward.writable, self._outward.writable):
             bell.ring()
-
-    @property
-    def unread(self) -> Bell:
-        """See `Wire`."""
-        return self._inward.unread
-
-    @property
-    def peer(self) -> str:
-        """See `Wire`."""
-        return self._peer
 
 
 def memory_wire_pair(

@@ -1,7 +1,6 @@
 """A wire over a plain non-blocking socket that a hub watches: the fast one."""
 
 import socket
-from collections.abc import Awaitable
 
 import trio
 
@@ -23,26 +22,16 @@ class SocketWire(Wire, Readable):
         hub: watches it.
     """
 
-    __slots__ = (
-        "_has_hung_up",
-        "_hub",
-        "_is_open",
-        "_is_ready",
-        "_peer",
-        "_readable",
-        "_sock",
-        "_unread",
-    )
+    __slots__ = ("_has_hung_up", "_hub", "_is_open", "_sock", "peer", "readable", "unread")
 
     def __init__(self, sock: socket.socket, hub: Hub) -> None:
         self._sock = sock
         self._hub = hub
         self._is_open = True
-        self._is_ready = False
         self._has_hung_up = False
-        self._readable = Bell()
-        self._unread = Bell()
-        self._peer = _describe_peer(sock)
+        self.readable = Bell()
+        self.unread = Bell()
+        self.peer = _describe_peer(sock)
         hub.add(self)
 
     def fileno(self) -> int:
@@ -51,39 +40,23 @@ class SocketWire(Wire, Readable):
 
     def became_readable(self, has_hung_up: bool) -> None:
         """Wakes the reader, or whoever stands in for it."""
-        self._is_ready = True
         if has_hung_up:
             self._has_hung_up = True
-        if not self._readable.wake():
-            self._unread.ring()
-
-    @property
-    def is_readable(self) -> bool:
-        """See `Wire`."""
-        return self._is_ready or not self._is_open
+        if not self.readable.wake():
+            self.readable.ring()
+            self.unread.ring()
 
     def receive_nowait(self) -> bytes:
         """See `Wire`."""
-        if not self._is_ready:
-            if not self._is_open:
-                raise TransportClosed(reasons.TRANSPORT_CLOSE)
-            raise trio.WouldBlock
         try:
             data = self._sock.recv(CHUNK_BYTES)
         except BlockingIOError:
-            self._is_ready = False
             raise trio.WouldBlock from None
         except OSError as error:
             raise self._broken(error) from error
-        if len(data) < CHUNK_BYTES and not self._has_hung_up:
-            self._is_ready = False
+        if len(data) == CHUNK_BYTES or self._has_hung_up:
+            self.readable.ring()  # no edge will tell of what is left
         return data
-
-    def wait_readable(self) -> Awaitable[None]:
-        """See `Wire`."""
-        if self._is_ready or not self._is_open:
-            return trio.lowlevel.checkpoint()  # noqa: ASYNC105  the caller awaits it
-        return self._readable.wait()
 
     def send_nowait(self, data: bytes) -> int:
         """See `Wire`."""
@@ -96,11 +69,13 @@ class SocketWire(Wire, Readable):
 
     async def wait_writable(self) -> None:
         """See `Wire`."""
-        if self._is_open:
-            try:
-                await trio.lowlevel.wait_writable(self._sock)
-            except trio.ClosedResourceError:
-                return
+        if not self._is_open:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await trio.lowlevel.wait_writable(self._sock)
+        except trio.ClosedResourceError:
+            return  # sending will say so
 
     def send_eof(self) -> None:
         """See `Wire`."""
@@ -111,24 +86,12 @@ class SocketWire(Wire, Readable):
 
     def close(self) -> None:
         """See `Wire`."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        self._is_ready = False
-        self._hub.remove(self)
-        trio.lowlevel.notify_closing(self._sock)
-        self._sock.close()
-        self._readable.wake()
-
-    @property
-    def unread(self) -> Bell:
-        """See `Wire`."""
-        return self._unread
-
-    @property
-    def peer(self) -> str:
-        """See `Wire`."""
-        return self._peer
+        if self._is_open:
+            self._is_open = False
+            self._hub.remove(self)
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+            self.readable.ring()
 
     def _broken(self, error: OSError) -> TransportClosed:
         if not self._is_open:

@@ -3,8 +3,6 @@
 Source: RFC 6455; RFC 7692 for compression.
 """
 
-from collections.abc import Awaitable
-
 import trio
 
 from trio_rt import reasons
@@ -33,7 +31,6 @@ class WebSocketTransport(Transport):
     """
 
     __slots__ = (
-        "_blocked",
         "_broken",
         "_compress_from",
         "_decoder",
@@ -41,9 +38,12 @@ class WebSocketTransport(Transport):
         "_rest",
         "_said_close",
         "_wire",
+        "blocked",
         "framing",
         "is_blocked",
+        "readable",
         "received_bytes",
+        "unread",
     )
 
     name = "websocket"
@@ -58,10 +58,12 @@ class WebSocketTransport(Transport):
         compress_from: int | None = None,
     ) -> None:
         self._wire = wire
+        self.readable = wire.readable
+        self.unread = wire.unread
         self._decoder = decoder
         self._received = received
         self._compress_from = compress_from
-        self._blocked = Bell()
+        self.blocked = Bell()
         self._rest = b""
         self._broken: RemoteProtocolError | TransportClosed | None = None
         self._said_close = False
@@ -70,29 +72,19 @@ class WebSocketTransport(Transport):
         self.framing = "base64" if base64 else "plain"
         if compress_from is not None:
             self.framing += "+deflate"
-
-    @property
-    def is_readable(self) -> bool:
-        """See `Transport`."""
-        return self._wire.is_readable or bool(self._received) or self._broken is not None
-
-    def wait_readable(self) -> Awaitable[None]:
-        """See `Transport`."""
-        if self._received or self._broken is not None:
-            return trio.lowlevel.checkpoint()  # noqa: ASYNC105  the caller awaits it
-        return self._wire.wait_readable()
+        if received:
+            self.readable.ring()
 
     def receive_nowait(self) -> list[str | bytes]:
         """See `Transport`."""
         if self._broken is not None:
             raise self._broken
         try:
-            data = self._received or self._wire.receive_nowait()
+            data = self._take_first() if self._received else self._wire.receive_nowait()
         except trio.WouldBlock:
             return []
         if not data:
             raise TransportClosed(reasons.TRANSPORT_CLOSE)
-        self._received = b""
         self.received_bytes += len(data)
         messages = self._decoder.receive(data)
         for message in messages:
@@ -151,15 +143,11 @@ class WebSocketTransport(Transport):
         """See `Transport`."""
         self._wire.close()
 
-    @property
-    def blocked(self) -> Bell:
-        """See `Transport`."""
-        return self._blocked
-
-    @property
-    def unread(self) -> Bell:
-        """See `Transport`."""
-        return self._wire.unread
+    def _take_first(self) -> bytes:
+        """What came behind the handshake; the wire may have more, and its ring was used up."""
+        received, self._received = self._received, b""
+        self.readable.ring()
+        return received
 
     def _frame(self, payload: bytes, *, is_text: bool) -> bytes:
         encode = frames.text_frame if is_text else frames.binary_frame
@@ -177,7 +165,7 @@ class WebSocketTransport(Transport):
     def _keep(self, rest: bytes) -> None:
         self._rest = rest
         self.is_blocked = True
-        self._blocked.ring()
+        self.blocked.ring()
 
     def _take_control_frames(self, messages: list[frames.Message]) -> list[str | bytes]:
         """Answers pings, and notes the end; what is left are the messages before it."""
@@ -192,8 +180,10 @@ class WebSocketTransport(Transport):
                 self._answer_close(message)
             elif isinstance(message, RemoteProtocolError):
                 self._broken = message
-        if self._broken is not None and not kept:
-            raise self._broken
+        if self._broken is not None:
+            if not kept:
+                raise self._broken
+            self.readable.ring()
         return kept
 
     def _answer_close(self, close: frames.Close) -> None:

@@ -5,7 +5,6 @@ frame usually leaves in the same step that made it, without a task switch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
 
 import trio
 
@@ -17,10 +16,14 @@ class Wire(ABC):
 
     __slots__ = ()
 
-    @property
-    @abstractmethod
-    def is_readable(self) -> bool:
-        """Whether `receive_nowait` may return something."""
+    readable: Bell
+    """Rung while bytes, or the end, may be there to be received."""
+
+    unread: Bell
+    """Rung when bytes, or the end, arrive while nobody waits for `readable`."""
+
+    peer: str
+    """The peer's address, `"host:port"` or a path, for logs and limits."""
 
     @abstractmethod
     def receive_nowait(self) -> bytes:
@@ -31,20 +34,13 @@ class Wire(ABC):
             TransportClosed: if the stream broke, or was closed.
         """
 
-    @abstractmethod
-    def wait_readable(self) -> Awaitable[None]:
-        """Waits until `is_readable`, or for nothing: look again. Await it at once.
-
-        Always a checkpoint; cancelling it is harmless.
-        """
-
     async def receive(self) -> bytes:
         """Like `receive_nowait`, but waits. Cancelling it loses no bytes."""
         while True:
             try:
                 return self.receive_nowait()
             except trio.WouldBlock:
-                await self.wait_readable()
+                await self.readable.wait()
 
     @abstractmethod
     def send_nowait(self, data: bytes) -> int:
@@ -72,13 +68,3 @@ class Wire(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends both directions at once; whoever waits gets `TransportClosed`. Idempotent."""
-
-    @property
-    @abstractmethod
-    def unread(self) -> Bell:
-        """Rung when bytes arrive while nobody waits in `wait_readable`."""
-
-    @property
-    @abstractmethod
-    def peer(self) -> str:
-        """The peer's address, `"host:port"` or a path, for logs and limits."""
