@@ -19,7 +19,7 @@ from trio_rt.codec.socketio import EVENT, Encoded, Packet
 from trio_rt.config import Config
 from trio_rt.errors import LimitError, RemoteProtocolError, TransportClosed
 from trio_rt.inbox import Inbox
-from trio_rt.machine.effects import Connect, Effect, End, Left, RefuseConnect, SendPing
+from trio_rt.machine.effects import Connect, Effect, Left, RefuseConnect, SendPing
 from trio_rt.machine.engine import Engine
 from trio_rt.machine.heartbeat import Heartbeat
 from trio_rt.machine.multiplex import Multiplex
@@ -400,7 +400,7 @@ class Connection(Flushable):
             self._send_engine(_PING)
         elif isinstance(effect, RefuseConnect):
             self.refuse(effect.namespace, effect.message, {"code": effect.code})
-        elif isinstance(effect, End):
+        else:
             self.stop(effect.reason)
 
     def _acknowledge(self, packet: Packet) -> None:

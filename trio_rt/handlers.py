@@ -148,7 +148,9 @@ class Handlers:
         return function
 
 
-def _inspect_handler(event: str, function: F, concurrency: int) -> EventHandler:
+def _inspect_handler(
+    event: str, function: Callable[..., Awaitable[Any]], concurrency: int
+) -> EventHandler:
     right = f"@server.on({event!r})\nasync def {_name(function)}(socket, payload): ..."
     _require_async(function, right)
     try:

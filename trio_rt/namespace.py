@@ -272,7 +272,7 @@ class Namespace(Registry):
             finally:
                 slot.release()
 
-        socket.nursery.start_soon(handle_in_slot, name=handler.function)
+        socket.nursery.start_soon(handle_in_slot, name=f"handler of {handler.event}")
 
     async def _report(self, socket: Socket, event: str, error: Exception) -> None:
         """Tells `on_error`, whose own failure is only logged."""

@@ -109,7 +109,7 @@ class Server(App):
         if self._running is not None:
             raise MisuseError("the server is serving already. Make another Server for more")
         try:
-            await self._serve(host, port, task_status)
+            await self._serve(host, port, lambda: task_status.started(self))
         finally:
             self._running = None
 
@@ -152,7 +152,7 @@ class Server(App):
             raise MisuseError("the server does not serve. Await nursery.start(server.serve) first")
         return self._running
 
-    async def _serve(self, host: str, port: int, task_status: "trio.TaskStatus[Server]") -> None:
+    async def _serve(self, host: str, port: int, started: Callable[[], None]) -> None:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_own_signals()) if _is_main_task() else None
             running = await self._listen(stack, host, port)
@@ -161,15 +161,10 @@ class Server(App):
                 hub_scope = await nursery.start(running.run_hub)
                 try:
                     async with trio.open_nursery() as connections:
-                        if signals is not None:
-                            nursery.start_soon(
-                                self._obey,
-                                signals,
-                                connections.cancel_scope,
-                                name="trio_rt signals",
-                            )
                         running.connections = connections
-                        await self._open_doors(running, connections, task_status)
+                        if signals is not None:
+                            nursery.start_soon(self._obey, signals)
+                        await self._open_doors(running, started)
                         await self._drain(connections.cancel_scope)
                 finally:
                     services.cancel()
@@ -211,19 +206,17 @@ class Server(App):
                 f"choose another web_port, or share_port=True)",
             ) from error
 
-    async def _open_doors(
-        self, running: "_Running", connections: trio.Nursery, task_status: "trio.TaskStatus[Server]"
-    ) -> None:
+    async def _open_doors(self, running: "_Running", started: Callable[[], None]) -> None:
         """Accepts clients until the server is told to stop."""
         async with trio.open_nursery() as doors:
             for listener in running.listeners:
-                doors.start_soon(listener.accept, connections, self._serve_client)
+                doors.start_soon(listener.accept, running.connections, self._serve_client)
             for listener in running.web_listeners:
-                doors.start_soon(listener.accept, connections, self._serve_pages)
+                doors.start_soon(listener.accept, running.connections, self._serve_pages)
             gc.collect()
             gc.freeze()
             log.info("serving on %s, pages on %s", self.url, self.web_url)
-            task_status.started(self)
+            started()
             await running.stopping.wait()
             doors.cancel_scope.cancel()
 
@@ -243,12 +236,12 @@ class Server(App):
             await trio.sleep(_DRAIN_PAUSE)
             remaining = remaining or [c for c in self.sessions if c.stopped is None]
 
-    async def _obey(self, signals: AsyncIterator[int], connections: trio.CancelScope) -> None:
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
             name = signal.Signals(number).name
             if self._now.stopping.is_set():
                 log.warning("%s again: cutting all connections", name)
-                connections.cancel()
+                self._now.connections.cancel_scope.cancel()
             else:
                 log.info("%s: draining", name)
                 self.stop()

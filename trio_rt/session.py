@@ -67,10 +67,15 @@ class Session:
             log.exception("connection of %s failed", self._request.address)
         finally:
             connection.end(reasons.SERVER_SHUTDOWN)
-            await self._finish(connection.reason or reasons.SERVER_SHUTDOWN)
+            with trio.move_on_after(self._seconds_to_finish(), shield=True):
+                await self._finish(connection.reason or reasons.SERVER_SHUTDOWN)
+
+    def _seconds_to_finish(self) -> float:
+        config = self._connection.config
+        return len(self._sockets) * config.disconnect_timeout + config.close_timeout
 
     async def _finish(self, reason: Reason) -> None:
-        """Runs `on_disconnect` for each socket, and closes the transport; shielded inside."""
+        """Runs `on_disconnect` for each socket, and closes the transport."""
         _log_end(self._request.address, reason)
         try:
             for socket in list(self._sockets.values()):

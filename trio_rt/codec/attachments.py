@@ -4,14 +4,16 @@ The packet's JSON holds `{"_placeholder": true, "num": n}` in their place, and n
 messages follow it in that order. Source: Socket.IO protocol v5, "Packet encoding".
 """
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from trio_rt.codec.socketio import Packet
 from trio_rt.errors import RemoteProtocolError
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
+PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types that hold no bytes."""
+
 _BINARY = (bytes, bytearray, memoryview)
 
 
@@ -21,12 +23,12 @@ def contains_binary(value: Any) -> bool:
     msgspec would encode bytes as base64 without a word, so every payload is asked. Plain values,
     which most payloads are made of, cost one set look-up.
     """
-    kind = type(value)
-    if kind in _PLAIN:
+    kind: type[Any] = type(value)
+    if kind in PLAIN:
         return False
     if kind is dict or kind is list or kind is tuple:
         for item in value.values() if kind is dict else value:
-            if type(item) not in _PLAIN and contains_binary(item):
+            if type(item) not in PLAIN and contains_binary(item):
                 return True
         return False
     if kind in _BINARY:
@@ -85,8 +87,8 @@ def to_builtins(value: Any) -> Any:
 
 
 def _extract(value: Any, buffers: list[bytes]) -> Any:
-    kind = type(value)
-    if kind in _PLAIN:
+    kind: type[Any] = type(value)
+    if kind in PLAIN:
         return value
     if kind is dict:
         return {key: _extract(item, buffers) for key, item in value.items()}
@@ -100,10 +102,11 @@ def _extract(value: Any, buffers: list[bytes]) -> Any:
 
 def _insert(value: Any, unused: list[bytes | None]) -> Any:
     if type(value) is list:
-        return [_insert(item, unused) for item in cast("list[Any]", value)]
+        items: list[Any] = value
+        return [_insert(item, unused) for item in items]
     if type(value) is not dict:
         return value
-    mapping = cast("dict[str, Any]", value)
+    mapping: dict[str, Any] = value
     if mapping.get("_placeholder") is not True:
         return {key: _insert(item, unused) for key, item in mapping.items()}
     number = mapping.get("num")

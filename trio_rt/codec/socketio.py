@@ -98,7 +98,10 @@ def _decode_listed(text: str, at: int, kind: int, attachments: int) -> Packet:
         raise RemoteProtocolError("an event or acknowledgement without a payload")
     id = None
     if bracket > at:
-        id = _number(text[at:bracket], "ack id")
+        digits = text[at:bracket]
+        if bracket - at > MAX_ID_DIGITS or not (digits.isascii() and digits.isdigit()):
+            raise RemoteProtocolError("a bad ack id")
+        id = int(digits)
     data: Any = _decode_json(text[bracket:])
     if kind == EVENT:
         name: Any = data[0] if data else None

@@ -1,6 +1,7 @@
 """A wire over a plain non-blocking socket that a hub watches: the fast one."""
 
 import socket
+from typing import Any
 
 import trio
 
@@ -101,10 +102,11 @@ class SocketWire(Wire, Readable):
 
 def _describe_peer(sock: socket.socket) -> str:
     try:
-        name = sock.getpeername()
+        name: Any = sock.getpeername()
     except OSError:
         return "gone"
-    if isinstance(name, tuple):
-        host, port = name[0], name[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if sock.family == socket.AF_INET6:
+        return f"[{name[0]}]:{name[1]}"
+    if sock.family == socket.AF_INET:
+        return f"{name[0]}:{name[1]}"
     return str(name) or "unix"

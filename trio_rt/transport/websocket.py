@@ -132,8 +132,10 @@ class WebSocketTransport(Transport):
                 self._send_control(frames.close_frame(*_close_status(reason)))
             await self.drain()
             self._wire.send_eof()
-            while await self._wire.receive():
-                await trio.lowlevel.checkpoint()  # a peer that floods must not outlive the deadline
+            data = await self._wire.receive()
+            while data:
+                await trio.lowlevel.checkpoint()  # so that a flood does not outlive the deadline
+                data = await self._wire.receive()
         except TransportClosed:
             return
         finally:

@@ -1,6 +1,6 @@
 """Streams that wait for a request: a server that stops lets them go at once."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import trio
@@ -16,7 +16,7 @@ class IdleStreams:
         self._is_over = False
 
     @contextmanager
-    def waiting(self, seconds: float) -> Iterator[trio.CancelScope]:
+    def waiting(self, seconds: float) -> Generator[trio.CancelScope]:
         """While a stream waits for a request, at most `seconds`; cancelled by `end` as well."""
         with trio.move_on_after(seconds) as scope:
             if self._is_over:

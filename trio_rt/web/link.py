@@ -222,8 +222,10 @@ class HttpLink:
         """
         self._stream.send_eof()
         with trio.move_on_after(self._limits.close_timeout):
-            while await self._stream.receive():
+            data = await self._stream.receive()
+            while data:
                 await trio.lowlevel.checkpoint()  # so that a flood does not outlive the deadline
+                data = await self._stream.receive()
 
 
 def _declared_bytes(head: h11.Request) -> int:
