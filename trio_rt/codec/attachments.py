@@ -49,10 +49,14 @@ def insert(value: Any, buffers: list[bytes]) -> Any:
     attachment a thousand times.
 
     Raises:
-        RemoteProtocolError: if a placeholder is wrong, or a buffer is used twice or never.
+        RemoteProtocolError: if a placeholder is wrong, a buffer is used twice or never, or the
+            nesting is too deep.
     """
     unused: list[bytes | None] = list(buffers)
-    whole = _insert(value, unused)
+    try:
+        whole = _insert(value, unused)
+    except RecursionError as error:
+        raise RemoteProtocolError("a payload nested too deep for its attachments") from error
     if any(buffer is not None for buffer in unused):
         raise RemoteProtocolError("an attachment that no placeholder names")
     return whole
