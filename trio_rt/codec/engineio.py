@@ -47,7 +47,7 @@ def decode_open(text: str) -> Open:
         if not text.startswith(OPEN):
             raise msgspec.DecodeError(f"a packet of type {text[:1]!r}")
         return msgspec.json.decode(text[1:], type=Open)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"no Engine.IO open packet: {error}") from error
 
 
@@ -65,6 +65,8 @@ def decode_base64(text: str) -> bytes:
     try:
         if not _BASE64.fullmatch(text, 1):
             raise binascii.Error("not of the base64 alphabet")
+        if len(text) % 4 != 1:
+            raise binascii.Error("wrong padding")
         return base64.b64decode(text[1:], validate=True)
     except binascii.Error as error:
         raise RemoteProtocolError(f"bad base64 in a binary packet: {error}") from error
