@@ -15,6 +15,9 @@ from trio_rt.schedule.bell import Bell
 SLOT = 0.02
 """Seconds that a slot spans: what a deadline may be late, far below any heartbeat's interval."""
 
+NEVER = -1
+"""The slot of bells without a deadline; it is in no wheel."""
+
 
 class Wheel:
     """Rings bells at their times, from the one task that is in `run`."""
@@ -30,11 +33,13 @@ class Wheel:
         return sum(len(bells) for bells in self._slots.values())
 
     def ring_at(self, bell: Bell, deadline: float) -> int:
-        """Rings `bell` at `deadline` on Trio's clock, or up to one slot later.
+        """Rings `bell` at `deadline` on Trio's clock, or up to one slot later; never, if infinite.
 
         Returns:
             The slot, to be handed to `forget`.
         """
+        if deadline == math.inf:
+            return NEVER
         slot = math.ceil(deadline / SLOT)
         bells = self._slots.get(slot)
         if bells is None:
