@@ -71,4 +71,6 @@ class Flusher:
                 for item in marked[start : start + SENDS_PER_STEP]:
                     item.flush()
                 await trio.lowlevel.checkpoint()
+            if not self._marked:
+                self.backlog = 0  # what was counted meanwhile has left as well
             self._done.unpark_all()
