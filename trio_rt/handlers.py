@@ -4,6 +4,7 @@ A handler's signature says what it takes: `(socket, *payload)`. Annotated payloa
 strictly by msgspec, the others pass as plain JSON values.
 """
 
+import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Sequence
@@ -154,7 +155,7 @@ def _inspect_handler(
     right = f"@server.on({event!r})\nasync def {_name(function)}(socket, payload): ..."
     _require_async(function, right)
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(_annotated(function))
     except NameError as error:
         raise MisuseError(
             f"an annotation of {_name(function)} names something unknown: {error}. "
@@ -202,6 +203,7 @@ def _check_type(name: str, hints: dict[str, Any]) -> Any:
     if wanted is Any or wanted is object:
         return Any
     try:
+        msgspec.json.schema(wanted)  # refuses what `convert` would only take as it is
         msgspec.convert({}, wanted, builtin_types=_BYTES)
     except msgspec.ValidationError:
         return wanted
@@ -211,6 +213,13 @@ def _check_type(name: str, hints: dict[str, Any]) -> Any:
             f"msgspec structs, TypedDicts or plain types, or leave the annotation out"
         ) from error
     return wanted
+
+
+def _annotated(function: Any) -> Any:
+    """What has the annotations: a function, the one in a partial, or an object's `__call__`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _require_async(function: Any, right: str) -> None:
