@@ -27,7 +27,7 @@ from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError, TransportClosed
 from trio_rt.handshake import Opening, is_for_engine, read_opening
 from trio_rt.log import log
-from trio_rt.schedule.hub import Hub
+from trio_rt.schedule.hub import Hub, make_hub
 from trio_rt.session import Session
 from trio_rt.transport.listener import Listener, check_loopback, open_listeners
 from trio_rt.transport.socket_wire import SocketWire
@@ -192,7 +192,9 @@ class Server(App):
             web_listeners = await self._listen_web(host, web_port)
         for listener in web_listeners:
             stack.callback(listener.close)
-        self._running = _Running(host or "127.0.0.1", listeners, web_listeners, Hub(self.flusher))
+        self._running = _Running(
+            host or "127.0.0.1", listeners, web_listeners, make_hub(self.flusher)
+        )
         stack.callback(self._running.hub.close)
         return self._running
 

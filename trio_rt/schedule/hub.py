@@ -10,15 +10,11 @@ from abc import ABC, abstractmethod
 
 import trio
 
+from trio_rt.schedule.bell import Bell
 from trio_rt.schedule.flusher import Flusher
-
-HANG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-"""The end of the stream is near: read on until it is there."""
 
 CROWD = 4
 """Sockets readable in one step from which on what they are answered leaves together."""
-
-_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Readable(ABC):
@@ -35,8 +31,37 @@ class Readable(ABC):
         """Bytes, or the end, have arrived. Must not raise."""
 
 
-class Hub:
-    """Tells its members that they became readable, from the one task that is in `run`.
+class Hub(ABC):
+    """Tells its members that they became readable, from the task that is in `run`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def add(self, member: Readable) -> Bell | None:
+        """Begins to watch. What has arrived before is told as well.
+
+        Returns:
+            What the member has to ring whenever it has received something; None if nothing.
+        """
+
+    @abstractmethod
+    def remove(self, member: Readable) -> None:
+        """Ends watching; call it before the descriptor is closed."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what it holds. Members stay open."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+
+class EpollHub(Hub):
+    """The hub where there is epoll: all sockets at once.
 
     Args:
         flusher: whose tick begins anew with every round of readiness.
@@ -52,21 +77,24 @@ class Hub:
     def __len__(self) -> int:
         return len(self._members)
 
-    def add(self, member: Readable) -> None:
-        """Begins to watch. What has arrived before is told as well."""
+    def add(self, member: Readable) -> Bell | None:
+        """See `Hub`."""
         descriptor = member.fileno()
-        self._epoll.register(descriptor, _EVENTS)
+        events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+        self._epoll.register(descriptor, events)
         self._members[descriptor] = member
+        return None
 
     def remove(self, member: Readable) -> None:
-        """Ends watching; call it before the descriptor is closed."""
+        """See `Hub`."""
         descriptor = member.fileno()
         del self._members[descriptor]
         self._epoll.unregister(descriptor)
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
+        """See `Hub`."""
         members = self._members
+        hang_up = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._flusher.tick += 1
@@ -75,8 +103,61 @@ class Hub:
             for descriptor, mask in ready:
                 member = members.get(descriptor)
                 if member is not None:
-                    member.became_readable(mask & HANG_UP != 0)
+                    member.became_readable(mask & hang_up != 0)
 
     def close(self) -> None:
-        """Gives the epoll object back. Members stay open."""
+        """See `Hub`."""
         self._epoll.close()
+
+
+class WatchingHub(Hub):
+    """The hub where there is no epoll (macOS, Windows): a watching task for each socket.
+
+    Args:
+        flusher: whose tick begins anew with every readiness.
+    """
+
+    __slots__ = ("_flusher", "_members", "_nursery")
+
+    def __init__(self, flusher: Flusher) -> None:
+        self._flusher = flusher
+        self._members: dict[Readable, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, member: Readable) -> Bell | None:
+        """See `Hub`."""
+        assert self._nursery is not None, "it is added to while it runs"
+        received = Bell()
+        scope = self._members[member] = trio.CancelScope()
+        self._nursery.start_soon(self._watch, member, scope, received)
+        return received
+
+    def remove(self, member: Readable) -> None:
+        """See `Hub`."""
+        self._members.pop(member).cancel()
+
+    async def run(self) -> None:
+        """See `Hub`."""
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    def close(self) -> None:
+        """See `Hub`."""
+        self._members.clear()
+
+    async def _watch(self, member: Readable, scope: trio.CancelScope, received: Bell) -> None:
+        """Readiness is a level here: the next is waited for when this one has been dealt with."""
+        with scope:
+            while not scope.cancel_called:  # once removed, it has no descriptor to wait for
+                await trio.lowlevel.wait_readable(member.fileno())
+                self._flusher.tick += 1
+                member.became_readable(has_hung_up=False)
+                await received.wait()
+
+
+def make_hub(flusher: Flusher) -> Hub:
+    """The best hub for this system."""
+    return EpollHub(flusher) if hasattr(select, "epoll") else WatchingHub(flusher)

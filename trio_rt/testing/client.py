@@ -6,6 +6,7 @@ until the script asks for them. Source: Engine.IO protocol v4; Socket.IO protoco
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -58,20 +59,21 @@ class Client:
 
     async def run(self) -> None:
         """Reads until the server has closed, or the wire broke."""
-        try:
-            while not self.has_ended:
-                await self._reading.wait()
-                message = None
-                with trio.CancelScope() as self._scope:
-                    message = await self.peer.receive()
-                if not self._scope.cancelled_caught:
-                    await self._take(message)
-        except TransportClosed:
-            self._end()
-        except (AssertionError, RemoteProtocolError) as error:
-            self.error = error
-            self._end()
-            self.close()
+        async with trio.open_nursery() as pongs:
+            try:
+                while not self.has_ended:
+                    await self._reading.wait()
+                    message = None
+                    with trio.CancelScope() as self._scope:
+                        message = await self.peer.receive()
+                    if not self._scope.cancelled_caught:
+                        self._take(message, pongs)
+            except TransportClosed:
+                self._end()
+            except (AssertionError, RemoteProtocolError) as error:
+                self.error = error
+                self._end()
+            pongs.cancel_scope.cancel()
 
     # Speaking
 
@@ -214,12 +216,13 @@ class Client:
         text = socketio.encode_event(namespace, plain, id=id, attachments=len(buffers))
         await self.send_packet(text, buffers)
 
-    async def _take(self, message: object) -> None:
+    def _take(self, message: object, pongs: trio.Nursery) -> None:
         """Notes what arrived."""
         if message is None:
             self._end()
         elif isinstance(message, Close):
             self.close_code = message.code
+            pongs.start_soon(self._answer_close)
         elif isinstance(message, bytes):
             assert self._assembly is not None, "an attachment without a packet"
             packet = self._assembly.add(message)
@@ -227,16 +230,16 @@ class Client:
                 self._assembly = None
                 self._note(packet)
         elif isinstance(message, str):
-            await self._take_text(message)
+            self._take_text(message, pongs)
         elif isinstance(message, Exception):
             raise message
 
-    async def _take_text(self, message: str) -> None:
+    def _take_text(self, message: str, pongs: trio.Nursery) -> None:
         kind, payload = message[:1], message[1:]
         if kind == engineio.PING:
             self.pings.append(trio.current_time())
             if self.answers_pings:
-                await self.peer.send(engineio.PONG)
+                pongs.start_soon(self._pong)
         elif kind == engineio.OPEN:
             self.opened = engineio.decode_open(message)
             self._tell()
@@ -249,12 +252,22 @@ class Client:
             else:
                 self._note(packet)
 
+    async def _pong(self) -> None:
+        with suppress(TransportClosed):
+            await self.peer.send(engineio.PONG)
+
+    async def _answer_close(self) -> None:
+        with suppress(TransportClosed):
+            await self.peer.send_close(self.close_code if self.close_code != 1005 else None)
+        self.close()
+
     def _note(self, packet: Packet) -> None:
         self._packets.append(packet)
         self._tell()
 
     def _end(self) -> None:
         self.has_ended = True
+        self.close()
         self._tell()
 
     def _tell(self) -> None:

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+import trio
+
 from trio_rt.codec import frames
 from trio_rt.codec.frames import FrameDecoder, Message
 from trio_rt.transport.wire import Wire
@@ -26,22 +28,24 @@ class WebSocketPeer:
             max_message_bytes=MAX_MESSAGE_BYTES, from_client=False, compression=compression
         )
         self._messages: deque[Message] = deque()
+        self._turn = trio.Lock()
 
     async def send(self, *messages: str | bytes) -> None:
         """Sends text and binary messages in one write."""
-        await self.wire.send_all(encode_messages(*messages))
+        await self.send_bytes(encode_messages(*messages))
 
     async def send_bytes(self, data: bytes) -> None:
-        """Sends bytes as they are."""
-        await self.wire.send_all(data)
+        """Sends bytes as they are; several tasks may, one after the other."""
+        async with self._turn:
+            await self.wire.send_all(data)
 
     async def send_ping(self, payload: bytes = b"") -> None:
         """Sends a WebSocket ping."""
-        await self.wire.send_all(frames.ping_frame(payload, mask=MASK))
+        await self.send_bytes(frames.ping_frame(payload, mask=MASK))
 
     async def send_close(self, code: int | None = 1000) -> None:
         """Sends a close frame."""
-        await self.wire.send_all(frames.close_frame(code, mask=MASK))
+        await self.send_bytes(frames.close_frame(code, mask=MASK))
 
     async def receive(self) -> Message | None:
         """The next text, binary message or control frame; None at the end of the stream.

@@ -11,7 +11,7 @@ from trio_rt.errors import TransportClosed
 from trio_rt.transport.memory import MemoryWire, memory_wire_pair
 from trio_rt.transport.wire import Wire
 
-IN_FLIGHT = 1_000
+IN_FLIGHT = 16
 """Pieces that are on their way through a `Link` before it takes no more from the sender."""
 
 Sizes = int | Iterable[int] | None

@@ -23,7 +23,16 @@ class SocketWire(Wire, Readable):
         hub: watches it.
     """
 
-    __slots__ = ("_has_hung_up", "_hub", "_is_open", "_sock", "peer", "readable", "unread")
+    __slots__ = (
+        "_has_hung_up",
+        "_hub",
+        "_is_open",
+        "_received",
+        "_sock",
+        "peer",
+        "readable",
+        "unread",
+    )
 
     def __init__(self, sock: socket.socket, hub: Hub) -> None:
         self._sock = sock
@@ -33,7 +42,7 @@ class SocketWire(Wire, Readable):
         self.readable = Bell()
         self.unread = Bell()
         self.peer = _describe_peer(sock)
-        hub.add(self)
+        self._received = hub.add(self)
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -55,6 +64,8 @@ class SocketWire(Wire, Readable):
             raise trio.WouldBlock from None
         except OSError as error:
             raise self._broken(error) from error
+        if self._received is not None:
+            self._received.ring()
         if len(data) == CHUNK_BYTES or self._has_hung_up:
             self.readable.ring()  # no edge will tell of what is left
         return data
