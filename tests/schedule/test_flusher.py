@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_rt.schedule.flusher import MAX_BACKLOG, SENDS_PER_STEP, Flushable, Flusher
+from trio_rt.schedule.flusher import MAX_BACKLOG, Flushable, Flusher
 
 
 class Member(Flushable):
@@ -62,7 +62,7 @@ async def test_one_send_for_many_frames(flusher: Flusher) -> None:
 
 async def test_order(flusher: Flusher) -> None:
     """Connections are flushed in the order in which they were marked."""
-    members = new_members(flusher, 3 * SENDS_PER_STEP)
+    members = new_members(flusher, 3 * 64)
     for member in members:
         member.send("x")
     await trio.testing.wait_all_tasks_blocked()
@@ -80,7 +80,7 @@ async def test_again(flusher: Flusher) -> None:
 
 async def test_yields(flusher: Flusher, nursery: trio.Nursery) -> None:
     """Others get their turn after every 64 sends at the latest."""
-    members = new_members(flusher, 10 * SENDS_PER_STEP)
+    members = new_members(flusher, 10 * 64)
     seen = [0]
 
     @nursery.start_soon
@@ -95,14 +95,14 @@ async def test_yields(flusher: Flusher, nursery: trio.Nursery) -> None:
     steps = [after - before for before, after in pairwise(seen)]
     assert sum(steps) == len(members)
     # Its turn may come just before one step, and just after the next.
-    assert max(steps) <= 2 * SENDS_PER_STEP
+    assert max(steps) <= 2 * 64
     assert len([step for step in steps if step]) >= 5
 
 
 async def test_tick_counts_steps(flusher: Flusher) -> None:
     """The tick moves on with each step of sends, so that direct sends are joined in it."""
     before = flusher.tick
-    for member in new_members(flusher, 2 * SENDS_PER_STEP + 1):
+    for member in new_members(flusher, 2 * 64 + 1):
         member.send("x")
     await trio.testing.wait_all_tasks_blocked()
     assert flusher.tick == before + 3
@@ -205,7 +205,7 @@ async def test_wait_room_for_what_a_flush_took_along(
     flusher: Flusher, nursery: trio.Nursery
 ) -> None:
     """Who fills the room for members that the running flush is yet to reach goes on after it."""
-    members = new_members(flusher, 2 * SENDS_PER_STEP)
+    members = new_members(flusher, 2 * 64)
     gone_on = []
 
     def fill() -> None:
@@ -228,7 +228,7 @@ async def test_wait_room_for_what_a_flush_took_along(
 async def test_cancel(nursery: trio.Nursery) -> None:
     """A flusher that was cancelled between two sends has flushed nobody twice or by half."""
     flusher = Flusher()
-    members = new_members(flusher, 2 * SENDS_PER_STEP)
+    members = new_members(flusher, 2 * 64)
     scope = trio.CancelScope()
     members[0].then = scope.cancel
     for member in members:
@@ -236,4 +236,4 @@ async def test_cancel(nursery: trio.Nursery) -> None:
     with scope:
         await flusher.run()
     assert scope.cancelled_caught
-    assert members[0].log == members[:SENDS_PER_STEP]
+    assert members[0].log == members[:64]
