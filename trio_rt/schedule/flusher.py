@@ -1,7 +1,7 @@
 """Sends what connections have waiting, once per step of the scheduler.
 
 A burst of events for one connection becomes one `send`. A fan-out first puts its frame behind
-those that wait at each member (0.2 us), and this task then sends to one connection after the
+those that wait at each member (0.25 us), and this task then sends to one connection after the
 other, with a checkpoint every 64 sends, so that a broadcast to 10,000 does not hold up anybody
 else: what a connection gets is in order whatever runs in between.
 """
