@@ -1,7 +1,8 @@
 """How hard hypothesis tries: `HYPOTHESIS_PROFILE=nightly` takes its time, the default does not.
 
 Neither has a deadline for one example, because machines that run tests are slow at times. The
-default tries the same examples in every run: a failure is of the change, never of luck.
+default tries the same examples in every run: a failure is of the change, never of luck. Nightly
+takes minutes for a machine, so give pytest `--timeout=0` with it.
 """
 
 import os
