@@ -1,0 +1,26 @@
+"""What a server still knows of clients: nothing may be left of those that are gone."""
+
+from typing import Any
+
+from trio.testing import wait_all_tasks_blocked
+
+from trio_rt.app import App
+
+
+def leftovers(app: App) -> dict[str, Any]:
+    """Everything that is not empty, by name."""
+    namespaces = app._namespaces.values()
+    found: dict[str, Any] = {
+        "sessions": list(app.sessions),
+        "sockets": [socket for space in namespaces for socket in space.sockets.values()],
+        "rooms": [room for space in namespaces for room in space.rooms],
+        "dynamic namespaces": list(app._dynamic),
+        "bells on the wheel": len(app.wheel),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+async def assert_nothing_left(app: App) -> None:
+    """As soon as all is quiet nobody is connected any more, and nothing reminds of anybody."""
+    await wait_all_tasks_blocked()
+    assert leftovers(app) == {}
