@@ -1,14 +1,20 @@
-"""How hard hypothesis tries: `HYPOTHESIS_PROFILE=nightly` takes its time, the default does not.
+"""What tests of several folders use."""
 
-Neither has a deadline for one example, because machines that run tests are slow at times. The
-default tries the same examples in every run: a failure is of the change, never of luck. Nightly
-takes minutes for a machine, so give pytest `--timeout=0` with it.
-"""
+import logging
+from collections.abc import Iterator
 
-import os
+import pytest
 
-from hypothesis import settings
 
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.register_profile("nightly", deadline=None, max_examples=10_000, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+@pytest.fixture
+def errors(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+    """The errors that were logged; a test that expects some takes them out."""
+    caplog.set_level(logging.INFO)
+    found: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = found.append  # type: ignore[method-assign]
+    logger = logging.getLogger("trio_rt")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+    assert found == []

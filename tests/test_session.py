@@ -1,7 +1,7 @@
 """A client's sockets in memory: how they begin, how they end, and that nothing is left of them."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,19 +17,7 @@ from trio_rt.testing.hosting import open_session
 from trio_rt.transport.memory import memory_wire_pair
 from trio_rt.transport.wire import Wire
 
-
-@pytest.fixture(autouse=True)
-def errors(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
-    """The errors that were logged; a test that expects some takes them out."""
-    caplog.set_level(logging.INFO)
-    found: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = found.append  # type: ignore[method-assign]
-    logger = logging.getLogger("trio_rt")
-    logger.addHandler(handler)
-    yield found
-    logger.removeHandler(handler)
-    assert found == []
+pytestmark = pytest.mark.usefixtures("errors")
 
 
 def server_that_notes(gone: list[Any], **changes: Any) -> Server:
