@@ -155,12 +155,26 @@ def test_latest_makes_room() -> None:
     assert_holds(outbox, b"bcd", dropped=1)
 
 
-def test_latest_may_be_dropped() -> None:
-    """A state makes room for what else may be dropped, and its key begins anew."""
+def test_latest_is_not_dropped() -> None:
+    """A state makes room for nothing else: it would be missed."""
     outbox = outbox_with(state(b"a"), keep(b"b"), keep(b"c"))
     outbox.put(b"d", DropOldest())
-    outbox.put(b"e", Latest("k"))
-    assert_holds(outbox, b"bce", dropped=2)
+    assert_holds(outbox, b"abc", dropped=1)
+
+
+def test_latest_overflows() -> None:
+    """A client that is too slow for its newest state is disconnected rather than left with none."""
+    outbox = outbox_with(*[keep(b"x")] * 3)
+    with pytest.raises(Overflow):
+        outbox.put(b"y", Latest("k"))
+    assert_holds(outbox, b"xxx")
+
+
+def test_nobody_makes_room_in_vain() -> None:
+    """Where dropping all that may be dropped would not do, nothing is."""
+    outbox = outbox_with(keep(b"12345678"), drop(b"a"))
+    outbox.put(b"bcd", DropOldest())
+    assert_holds(outbox, b"12345678a", dropped=1)
 
 
 def test_latest_after_it_left() -> None:
@@ -237,7 +251,7 @@ class Waiting:
 
     @property
     def may_drop(self) -> bool:
-        return isinstance(self.policy, DropOldest | Latest)
+        return isinstance(self.policy, DropOldest)
 
 
 policies = st.sampled_from([Close(), Block(), DropOldest(), Latest("k"), Latest("l")])
@@ -268,8 +282,8 @@ class OutboxModel(RuleBasedStateMachine):
     def put(self, filling: int, policy: Policy) -> None:
         self.count += 1
         new = Waiting(b"%d" % self.count + b"." * filling, policy)
-        if new.may_drop:
-            self.put_what_may_drop(new)
+        if isinstance(policy, DropOldest | Latest):
+            self.put_with_room_made(new)
         elif self.fits(len(new.data)):
             self.outbox.put(new.data, policy)
             self.waiting.append(new)
@@ -277,19 +291,26 @@ class OutboxModel(RuleBasedStateMachine):
             with pytest.raises(Overflow):
                 self.outbox.put(new.data, policy)
 
-    def put_what_may_drop(self, new: Waiting) -> None:
-        self.outbox.put(new.data, new.policy)
+    def put_with_room_made(self, new: Waiting) -> None:
         if isinstance(new.policy, Latest):
             for old in [one for one in self.waiting if one.policy == new.policy]:
                 self.drop(old)
+        before = (self.waiting, self.dropped)
         for old in [one for one in self.waiting if one.may_drop]:
             if self.fits(len(new.data)):
                 break
             self.drop(old)
         if self.fits(len(new.data)):
+            self.outbox.put(new.data, new.policy)
             self.waiting.append(new)
-        else:
+            return
+        self.waiting, self.dropped = before  # then nobody makes room
+        if isinstance(new.policy, DropOldest):
+            self.outbox.put(new.data, new.policy)
             self.dropped += 1
+        else:
+            with pytest.raises(Overflow):
+                self.outbox.put(new.data, new.policy)
 
     @rule(max_bytes=st.integers(0, 80))
     def take(self, max_bytes: int) -> None:

@@ -126,9 +126,11 @@ class App(Registry):
 
     def forget_if_deserted(self, namespace: Namespace) -> None:
         """Ends a namespace that a pattern made, when nobody is in it any more."""
-        if namespace.name in self._dynamic and not namespace.sockets:
-            self._dynamic.discard(namespace.name)
-            del self._namespaces[namespace.name]
+        name = namespace.name
+        is_ours = name in self._dynamic and self._namespaces[name] is namespace
+        if is_ours and not namespace.sockets and not namespace.admissions:
+            self._dynamic.discard(name)
+            del self._namespaces[name]
 
     def to(self, *rooms: str) -> Target:
         """The members of rooms of the namespace `/`, or single sockets by their ids."""

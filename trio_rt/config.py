@@ -79,6 +79,9 @@ class Config:
     outbox_bytes: int = positive(1_048_576)
     """Bytes that may wait for one slow client (Centrifugo's default)."""
 
+    slow_timeout: float = positive(1.0)
+    """Seconds that an emission to one slow client waits for room before the client is closed."""
+
     inbox_messages: int = positive(256)
     """Events that may wait behind a running handler before reading pauses."""
 

@@ -6,6 +6,9 @@
 
 The machines decide, `_apply` acts. An ending has two steps. `stop` ends reading: what the client
 sent before is still handled, for a while. `end` cancels everything; the first reason counts.
+
+It is one long file because reading, sending and ending share the same few flags: each makes sense
+only beside the others.
 """
 
 import math
@@ -17,8 +20,9 @@ from trio_rt.calls import Call
 from trio_rt.codec import engineio, socketio
 from trio_rt.codec.socketio import EVENT, Encoded, Packet
 from trio_rt.config import Config
-from trio_rt.errors import LimitError, RemoteProtocolError, TransportClosed
+from trio_rt.errors import LimitError, TransportClosed
 from trio_rt.inbox import Inbox
+from trio_rt.log import log
 from trio_rt.machine.effects import Connect, Effect, Left, RefuseConnect, SendPing
 from trio_rt.machine.engine import Engine
 from trio_rt.machine.heartbeat import Heartbeat
@@ -52,6 +56,7 @@ class Connection(Flushable):
     __slots__ = (
         "__weakref__",
         "_calls",
+        "_dropped",
         "_engine",
         "_flusher",
         "_give_up_at",
@@ -63,9 +68,9 @@ class Connection(Flushable):
         "_pending",
         "_pending_bytes",
         "_tick",
+        "_unweighed_bytes",
         "_wheel",
         "config",
-        "dropped",
         "multiplex",
         "reason",
         "sid",
@@ -84,8 +89,6 @@ class Connection(Flushable):
         """Why reading is over; None while it goes on."""
         self.reason: Reason | None = None
         """Why the connection ended; None while it goes on."""
-        self.dropped = 0
-        """Volatile events that were dropped because the peer reads too slowly."""
         self.multiplex = Multiplex(
             config.max_namespaces, config.max_attachments, config.connect_timeout, now
         )
@@ -101,6 +104,8 @@ class Connection(Flushable):
         self._pending_bytes = 0
         self._is_marked = False  # the flusher knows
         self._is_reading = False  # the reader waits for the wire, no handler holds it up
+        self._dropped = 0
+        self._unweighed_bytes = 0  # attachments that arrived before their event was whole
         self._tick = -1  # the scheduler's step in which a frame was last sent
         self._give_up_at = math.inf  # when handlers are cancelled after `stop`
 
@@ -114,9 +119,16 @@ class Connection(Flushable):
                 awaits `receive` in a loop, and calls `finish` when the nursery has closed.
         """
         self._nursery = nursery
+        if self.reason is not None:
+            nursery.cancel_scope.cancel()  # it ended before it began
+            return
         self._send_open_packet()
         nursery.start_soon(self._write)
         nursery.start_soon(self._beat)
+
+    def look_at_deadlines(self) -> None:
+        """A deadline may have come nearer: the heartbeat looks at all of them again."""
+        self.transport.unread.ring()
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -140,6 +152,8 @@ class Connection(Flushable):
             self._give_up_at = trio.current_time() + self.config.disconnect_timeout
             self.transport.unread.ring()
             self.forget_calls()
+            if self._outbox is not None:
+                self._outbox.wake()
 
     def end(self, reason: Reason) -> None:
         """Ends the connection and cancels all that runs in it; the first reason counts."""
@@ -179,6 +193,8 @@ class Connection(Flushable):
         if self._pending and not self._flusher.is_crowded:
             self._send_pending()
         if self._inbox is not None and (events := self._inbox.take()):
+            self._engine.heartbeat.excuse(trio.current_time())  # reading may have paused
+            self.transport.unread.ring()
             await trio.lowlevel.checkpoint()
             return events
         while self.stopped is None:
@@ -209,7 +225,7 @@ class Connection(Flushable):
                         events.append(effect)  # type: ignore[arg-type]
                     else:
                         self._apply(effect, events)
-        except (TransportClosed, RemoteProtocolError) as error:
+        except TransportClosed as error:
             self.stop(error.reason)
         return events
 
@@ -219,15 +235,33 @@ class Connection(Flushable):
             return
         if not self.transport.readable.take():
             return
-        received_bytes = self.transport.received_bytes
-        events = self._read()
-        if self._inbox is None:
-            self._inbox = Inbox(self.config.inbox_messages, self.config.inbox_bytes)
-        try:
-            self._inbox.put(events, self.transport.received_bytes - received_bytes)
-        except LimitError as error:
-            self.end(reasons.OVERRUN.because(str(error)))
+        events, size = self._read_and_weigh()
+        if events:
+            if self._inbox is None:
+                self._inbox = Inbox(self.config.inbox_messages, self.config.inbox_bytes)
+            try:
+                self._inbox.put(events, size)
+            except LimitError as error:
+                self.end(reasons.OVERRUN.because(str(error)))
         self.transport.unread.ring()  # there may be more
+
+    def _read_and_weigh(self) -> tuple[list[Event], int]:
+        """As `_read`, with the bytes that the events came in, attachments included."""
+        events: list[Event] = []
+        size = 0
+        try:
+            for message in self.transport.receive_nowait():
+                self._unweighed_bytes += len(message)
+                before = len(events)
+                for effect in self._engine.receive(message):
+                    self._apply(effect, events)
+                if len(events) > before:
+                    size += self._unweighed_bytes
+                if not self.multiplex.is_assembling:
+                    self._unweighed_bytes = 0
+        except TransportClosed as error:
+            self.stop(error.reason)
+        return events, size
 
     @property
     def _is_paused(self) -> bool:
@@ -247,6 +281,15 @@ class Connection(Flushable):
         return self.stopped is None or (
             self.reason is None and self.stopped.code == reasons.SERVER_SHUTDOWN.code
         )
+
+    @property
+    def dropped(self) -> int:
+        """Events that were dropped, as their policy says, because the peer reads too slowly."""
+        return self._dropped + (0 if self._outbox is None else self._outbox.dropped)
+
+    def drop(self) -> None:
+        """Counts an event that was dropped before it came here."""
+        self._dropped += 1
 
     def send(self, data: bytes) -> None:
         """Sends a frame in order: at once if nothing was sent in this step of the scheduler."""
@@ -284,7 +327,11 @@ class Connection(Flushable):
         """Sends what waits; called by the flusher once for each time the connection was marked."""
         self._is_marked = False
         if self._pending:
-            self._send_pending()
+            try:
+                self._send_pending()
+            except Exception:  # ours: it must not take the flusher, and so the server, with it
+                log.exception("sending to %s failed", self.sid)
+                self.end(reasons.INTERNAL_ERROR)
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether a frame of this size can be sent, or fits into the outbox."""
@@ -333,6 +380,9 @@ class Connection(Flushable):
                 f"socket {sid} owes {len(self._calls)} acknowledgements already "
                 f"(Config.max_pending_calls)"
             )
+        if self.stopped is not None:
+            call.leave(sid)
+            return
         was_paused = self._is_paused
         self._calls[namespace, id] = (call, sid)
         if was_paused:
@@ -366,7 +416,10 @@ class Connection(Flushable):
         while self._outbox is not None and len(self._outbox):
             self.transport.send_nowait(self._outbox.take(WRITE_BYTES))
             await self.transport.drain()
-        self._outbox = None
+        if self._outbox is not None:
+            self._outbox.wake()
+            self._dropped += self._outbox.dropped
+            self._outbox = None
 
     async def _beat(self) -> None:
         """The heartbeat: pings, watches all deadlines, and relieves the reader."""
@@ -383,8 +436,8 @@ class Connection(Flushable):
             self._check_deadlines(trio.current_time())
 
     def _check_deadlines(self, now: float) -> None:
-        if self._is_paused:
-            self._engine.heartbeat.excuse(now)
+        if self._is_paused or self.transport.readable.is_rung:
+            self._engine.heartbeat.excuse(now)  # its pong may be there, and we did not look
         for effect in self._engine.tick(now):
             self._apply(effect, [])
         if self.stopped is not None and now >= self._give_up_at:
@@ -393,7 +446,10 @@ class Connection(Flushable):
     def _apply(self, effect: Effect, events: list[Event]) -> None:
         """Acts on what a machine decided; events for handlers are added to `events`."""
         if isinstance(effect, Packet):
-            self._acknowledge(effect)
+            if effect.type == EVENT:
+                events.append(effect)
+            else:
+                self._acknowledge(effect)
         elif isinstance(effect, Connect | Left):
             events.append(effect)
         elif isinstance(effect, SendPing):
@@ -418,7 +474,6 @@ class Connection(Flushable):
 
     def refuse(self, namespace: str, message: str, data: object = None) -> None:
         """Answers a CONNECT with a CONNECT_ERROR."""
-        self.multiplex.absent(namespace, trio.current_time())
         self.send_packet(socketio.encode_connect_error(namespace, message, data))
 
     def _send_open_packet(self) -> None:

@@ -200,6 +200,8 @@ def _whole_payload(parameters: tuple[Parameter, ...]) -> type[msgspec.Struct] | 
 def _check_type(name: str, hints: dict[str, Any]) -> Any:
     """The annotation of a payload argument, if msgspec can validate it."""
     wanted = hints.get(name, Any)
+    if wanted in (bytearray, memoryview):
+        raise MisuseError(f"argument {name!r}: binary values are bytes. Write: {name}: bytes")
     if wanted is Any or wanted is object:
         return Any
     try:

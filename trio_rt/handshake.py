@@ -103,7 +103,11 @@ def _is_origin_allowed(headers: dict[str, str], config: Config) -> bool:
     if origin is None:
         return True
     if config.origins is None:
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+        try:
+            origin_host = urlsplit(origin).netloc.lower()
+        except ValueError:
+            return False
+        return origin_host == headers.get("host", "").lower() != ""
     return "*" in config.origins or origin in config.origins
 
 

@@ -13,9 +13,10 @@ from trio_rt.codec.socketio import Encoded, Packet
 from trio_rt.errors import Disconnected, LimitError, MisuseError, Refuse
 from trio_rt.handlers import EventHandler, Handlers
 from trio_rt.log import log, new_error_id, printable
+from trio_rt.packets import encode_event, sendable, unpack
 from trio_rt.reasons import Reason
 from trio_rt.registry import Registry
-from trio_rt.socket import Socket, encode_event, unpack
+from trio_rt.socket import Socket
 from trio_rt.target import Replies, Target
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class Namespace(Registry):
         """Its connected sockets on this node, by id."""
         self.rooms: dict[str, set[Socket]] = {}
         """The members of each room on this node; a room without members is not there."""
+        self.admissions = 0
+        """Clients that are being let in, or not."""
         self._last_ack_id = 0
+        self._is_held_up = False  # a member of the last fan-out was blocked
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name}, {len(self.sockets)} sockets, {len(self.rooms)} rooms>"
@@ -55,13 +59,7 @@ class Namespace(Registry):
         self.sockets[socket.id] = socket
 
     async def add_member(self, room: str, socket: Socket) -> None:
-        """A socket joins a room.
-
-        Raises:
-            MisuseError: if that is no room's name.
-        """
-        if type(room) is not str or not room:
-            raise MisuseError(f"{room!r} is no room: names are text that is not empty")
+        """A socket joins a room."""
         if room not in self.rooms:
             await self.app.backplane.subscribe(self.name, room)
         if socket.connected:
@@ -74,33 +72,40 @@ class Namespace(Registry):
         self._drop_member(room, socket)
 
     async def put_out(self, socket: Socket, reason: Reason) -> None:
-        """Puts a client out: tells it, and runs `on_disconnect`."""
+        """Puts a client out: tells it, and runs `on_disconnect`.
+
+        One that is still being connected is refused instead.
+        """
         if socket.connected:
             socket.say_disconnect()
             await self.remove(socket, reason)
+        else:
+            socket.retire(reason)
 
     async def remove(self, socket: Socket, reason: Reason) -> None:
-        """A socket is gone: leaves its rooms and runs `on_disconnect`, exactly once.
-
-        Shielded, and bounded by `Config.disconnect_timeout`.
-        """
+        """A socket is gone: leaves its rooms and runs `on_disconnect`, exactly once."""
         if not socket.retire(reason):
             return
         self.sockets.pop(socket.id, None)
         for room in socket.rooms:
             self._drop_member(room, socket)
         self.app.forget_if_deserted(self)
+        await self.tell_disconnected(socket, reason)
+
+    async def tell_disconnected(self, socket: Socket, reason: Reason) -> None:
+        """Runs `on_disconnect`: shielded, bounded by `Config.disconnect_timeout`."""
         hook = self.handlers.disconnect
         if hook is None:
             return
         seconds = socket.connection.config.disconnect_timeout
-        with trio.move_on_after(seconds, shield=True) as scope:
-            try:
+        try:
+            with trio.move_on_after(seconds, shield=True) as scope:
                 await hook(socket, reason)
-            except Exception:
-                log.exception("on_disconnect failed for socket %s", socket.id)
-        if scope.cancelled_caught:
-            log.error("on_disconnect of socket %s was cancelled after %s s", socket.id, seconds)
+        except Exception:
+            log.exception("on_disconnect failed for socket %s", socket.id)
+        else:
+            if scope.cancelled_caught:
+                log.error("on_disconnect of socket %s was cancelled after %s s", socket.id, seconds)
 
     def find(self, target: Target | Envelope) -> Iterable[Socket]:
         """The connected sockets of this node that are meant."""
@@ -116,11 +121,8 @@ class Namespace(Registry):
         return [socket for socket in found if socket not in excepted]
 
     def _members(self, room: str) -> Iterable[Socket]:
-        members = self.rooms.get(room)
-        if members is not None:
-            return members
-        socket = self.sockets.get(room)
-        return () if socket is None else (socket,)
+        socket = self.sockets.get(room)  # first, so that no room can pose as a socket
+        return self.rooms.get(room, ()) if socket is None else (socket,)
 
     def _drop_member(self, room: str, socket: Socket) -> None:
         members = self.rooms.get(room)
@@ -153,6 +155,9 @@ class Namespace(Registry):
         else:
             await self.app.backplane.publish(envelope)
             self.app.deliver_arrived()
+        if self._is_held_up:
+            self._is_held_up = False
+            await trio.lowlevel.checkpoint()  # lets the writers of slow members write
 
     def emit_nowait(self, target: Target, event: str, arguments: tuple[Any, ...]) -> None:
         """See `Target.emit_nowait`."""
@@ -172,7 +177,11 @@ class Namespace(Registry):
         packet = encode_event(self.name, event, arguments, id=id)
         try:
             for socket in sockets:
-                socket.connection.expect(self.name, id, call, socket.id)
+                try:
+                    socket.connection.expect(self.name, id, call, socket.id)
+                except LimitError as error:
+                    log.warning("%s", error)
+                    call.leave(socket.id)
             self._send(sockets, self._envelope(target, packet))
             with trio.move_on_after(seconds):
                 await call.wait()
@@ -202,11 +211,14 @@ class Namespace(Registry):
             data = frames.get(transport.framing)
             if data is None:
                 data = frames[transport.framing] = transport.encode(envelope.packet)
-            if is_volatile and transport.is_blocked:
-                connection.dropped += 1
-                continue
-            connection.send_later(data, policy)
-            count += 1
+            if not transport.is_blocked:
+                connection.send_later(data, policy)
+                count += 1
+            elif is_volatile:
+                connection.drop()
+            else:
+                self._is_held_up = True
+                connection.send_later(data, policy)
         self.app.flusher.backlog += count
 
     def _envelope(self, target: Target, packet: Encoded, *, volatile: bool = False) -> Envelope:
@@ -245,7 +257,7 @@ class Namespace(Registry):
             log.warning("event %s of socket %s: %s", handler.event, socket.id, error)
             self._answer_error(socket, id, "limit", str(error), None)
         except Exception as error:
-            if isinstance(error, Disconnected) and not socket.can_send:
+            if isinstance(error, Disconnected) and socket.is_going:
                 log.debug("event %s outlived its socket %s", handler.event, socket.id)
                 return
             error_id = new_error_id()
@@ -265,6 +277,9 @@ class Namespace(Registry):
         """Calls a handler in a task of its own, when fewer than it may have are running."""
         slot = socket.slot(handler.event, handler.concurrency)
         await slot.acquire()
+        if not socket.can_send:
+            slot.release()
+            return
 
         async def handle_in_slot() -> None:
             try:
@@ -294,7 +309,7 @@ class Namespace(Registry):
         """Tells a client what went wrong: in the acknowledgement, or by an `error` event."""
         if not socket.can_send:
             return
-        answer = {"error": {"code": code, "message": message, "details": details}}
+        answer = {"error": {"code": code, "message": message, "details": sendable(details)}}
         if id is not None:
             socket.acknowledge(id, answer)
         else:

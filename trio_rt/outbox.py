@@ -23,7 +23,10 @@ class DropOldest:
 
 @attrs.frozen
 class Latest:
-    """Of the waiting events with the same key, only the newest stays: for states, not events."""
+    """Of the waiting events with the same key, only the newest stays: for states, not events.
+
+    A client that is too slow for even its newest state is disconnected, as with `Close`.
+    """
 
     key: str
     """Names the state, such as `"position:42"`."""
@@ -88,24 +91,17 @@ class Outbox:
         key = policy.key if isinstance(policy, Latest) else None
         if key is not None and key in self._latest:
             self._drop(self._latest[key])
-        may_drop = isinstance(policy, DropOldest | Latest)
-        while not self.has_room(len(data)):
-            oldest = next((item for item in self._items if item.may_drop), None)
-            if may_drop and oldest is not None:
-                self._drop(oldest)
-            elif may_drop:
-                self.dropped += 1
-                return
-            else:
-                raise Overflow(
-                    f"{len(self._items)} messages of {self._bytes} bytes wait already "
-                    f"(limits: {self._max_messages} and {self._max_bytes})"
-                )
-        item = _Item(data, may_drop, key)
-        self._items.append(item)
-        self._bytes += len(data)
-        if key is not None:
-            self._latest[key] = item
+        if isinstance(policy, DropOldest | Latest):
+            self._make_room(len(data))
+        if self.has_room(len(data)):
+            self._add(_Item(data, isinstance(policy, DropOldest), key))
+        elif isinstance(policy, DropOldest):
+            self.dropped += 1
+        else:
+            raise Overflow(
+                f"{len(self._items)} messages of {self._bytes} bytes wait already "
+                f"(limits: {self._max_messages} and {self._max_bytes})"
+            )
 
     def take(self, max_bytes: int) -> bytes:
         """Removes frames from the front, joined: at least one, or as many as `max_bytes` holds."""
@@ -126,6 +122,24 @@ class Outbox:
     def wake(self) -> None:
         """Lets all go on who wait for room."""
         self._room.unpark_all()
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Drops the oldest of those that may be dropped; none of them if that would not do."""
+        droppable = [item for item in self._items if item.may_drop]
+        kept = len(self._items) - len(droppable)
+        kept_bytes = self._bytes - sum(len(item.data) for item in droppable)
+        if kept and (kept >= self._max_messages or kept_bytes + size_bytes > self._max_bytes):
+            return
+        for item in droppable:
+            if self.has_room(size_bytes):
+                return
+            self._drop(item)
+
+    def _add(self, item: _Item) -> None:
+        self._items.append(item)
+        self._bytes += len(item.data)
+        if item.key is not None:
+            self._latest[item.key] = item
 
     def _drop(self, item: _Item) -> None:
         self._items.remove(item)

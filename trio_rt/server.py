@@ -116,7 +116,8 @@ class Server(App):
     def stop(self) -> None:
         """Begins to drain: no new clients, and those that are there are closed in slices.
 
-        `serve` returns when the last one is gone, at the latest after `Config.drain_timeout`.
+        `serve` returns when the last one is gone. After `Config.drain_timeout` those that are left
+        are cut, which takes no longer than their `on_disconnect` and `Config.close_timeout`.
         """
         if self._running is not None:
             self._running.stopping.set()
@@ -139,12 +140,16 @@ class Server(App):
     @property
     def url(self) -> str:
         """What clients connect to; raises as `port`."""
-        return f"http://{self._now.host}:{self.port}"
+        return self._url(self.port)
 
     @property
     def web_url(self) -> str:
         """Where the pages are; raises as `port`."""
-        return f"http://{self._now.host}:{self.web_port}"
+        return self._url(self.web_port)
+
+    def _url(self, port: int) -> str:
+        host = self._now.host
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def _now(self) -> "_Running":
@@ -227,16 +232,13 @@ class Server(App):
         log.info("draining %d connections", len(self.sessions))
         self._now.idle.end()
         connections.deadline = trio.current_time() + self.config.drain_timeout
-        remaining = list(self.sessions)
-        while remaining:
-            now, remaining = (
-                remaining[: self.config.drain_slice],
-                remaining[self.config.drain_slice :],
-            )
-            for connection in now:
+        while True:
+            remaining = [c for c in self.sessions if c.stopped is None]
+            for connection in remaining[: self.config.drain_slice]:
                 connection.stop(reasons.SERVER_SHUTDOWN)
+            if not remaining and not self._now.requests:
+                return  # a request may still become a session
             await trio.sleep(_DRAIN_PAUSE)
-            remaining = remaining or [c for c in self.sessions if c.stopped is None]
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -271,18 +273,21 @@ class Server(App):
         """
         running = self._now
         running.requests += 1
-        wire = SocketWire(sock, running.hub)
         session: Session | None = None
         try:
-            session = await answer(wire)
+            wire = SocketWire(sock, running.hub)
+            try:
+                session = await answer(wire)
+            finally:
+                if session is None:
+                    wire.close()
         except TransportClosed:
             pass  # it went before anything began
         except Exception:
-            log.exception("a request of %s failed", wire.peer)
+            log.exception("a request failed")
+            sock.close()
         finally:
             running.requests -= 1
-            if session is None:
-                wire.close()
         if session is not None:
             running.connections.start_soon(session.run)
 

@@ -16,6 +16,7 @@ from trio_rt.connection import Connection
 from trio_rt.errors import Disconnected, LimitError, Refuse
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
+from trio_rt.packets import sendable
 from trio_rt.reasons import Reason
 from trio_rt.socket import CONNECTED, Socket
 
@@ -114,25 +115,31 @@ class Session:
         if socket is not None:
             self._connection.forget_calls(name)
             await socket.namespace.remove(socket, reasons.CLIENT_DISCONNECT)
-            self._connection.multiplex.absent(name, trio.current_time())
+        self._connection.multiplex.check_deserted(trio.current_time())
+        self._connection.look_at_deadlines()
 
     async def _connect(self, request: Connect) -> None:
         """Answers a CONNECT: with a socket, or with CONNECT_ERROR."""
         namespace = self._app.find_namespace(request.namespace)
         if namespace is None:
-            self._connection.refuse(request.namespace, "Invalid namespace")
+            self._say_refused(request, "Invalid namespace")
             return
+        namespace.admissions += 1
         socket = self._make_socket(namespace, request)
-        refusal: Refuse | None = None
-        with trio.move_on_after(self._connection.config.auth_timeout) as scope:
-            refusal = await self._admit(socket)
-        if scope.cancelled_caught:
-            log.warning("connecting socket %s took too long", socket.id)
-            refusal = Refuse("timeout", "connecting took too long")
-        if refusal is None:
+        try:
+            refusal = await self._admit(socket, request)
+            if refusal is not None:
+                await self._refuse(socket, request, refusal)
+                return
             socket.announce()
-        else:
-            await self._refuse(socket, refusal)
+            if socket.reason is not None:  # it left while `on_connect` ran
+                await namespace.tell_disconnected(socket, socket.reason)
+        finally:
+            namespace.admissions -= 1
+            if not socket.connected:
+                socket.retire(self._connection.reason or reasons.CLIENT_DISCONNECT)
+                self._sockets.pop(namespace.name, None)
+                self._app.forget_if_deserted(namespace)
 
     def _make_socket(self, namespace: Namespace, request: Connect) -> Socket:
         seen = self._request
@@ -150,39 +157,53 @@ class Session:
         self._sockets[namespace.name] = socket
         return socket
 
-    async def _admit(self, socket: Socket) -> Refuse | None:
+    async def _admit(self, socket: Socket, request: Connect) -> Refuse | None:
         """Asks all who may refuse. An exception of the program's refuses as well."""
-        handlers = socket.namespace.handlers
         try:
-            socket.user = await self._app.auth.authenticate(socket.handshake)
-            for middleware in handlers.middleware:
-                await middleware(socket)
-            if handlers.connect is not None:
-                await handlers.connect(socket)
+            with trio.move_on_after(self._connection.config.auth_timeout) as scope:
+                await self._ask_all(socket, request)
+            if scope.cancelled_caught:
+                log.warning("connecting socket %s took too long", socket.id)
+                return Refuse("timeout", "connecting took too long")
         except Refuse as refusal:
             log.info("socket of %s refused: %s", self._request.address, printable(refusal.code))
             return refusal
         except LimitError as error:
             return Refuse("limit", str(error))
         except Exception as error:
-            if isinstance(error, Disconnected) and not socket.can_send:
-                return None
-            error_id = new_error_id()
-            log.exception("connecting socket %s failed (error %s)", socket.id, error_id)
-            return Refuse("internal", f"the server failed; its log has more under {error_id}")
+            if not (isinstance(error, Disconnected) and socket.is_going):
+                error_id = new_error_id()
+                log.exception("connecting socket %s failed (error %s)", socket.id, error_id)
+                return Refuse("internal", f"the server failed; its log has more under {error_id}")
+        if socket.reason is not None and not socket.connected:
+            return Refuse("disconnected", "the server does not want this client")
         return None
 
-    async def _refuse(self, socket: Socket, refusal: Refuse) -> None:
+    async def _ask_all(self, socket: Socket, request: Connect) -> None:
+        handlers = socket.namespace.handlers
+        socket.user = await self._app.auth.authenticate(socket.handshake)
+        for middleware in handlers.middleware:
+            await middleware(socket)
+        if socket.reason is None:
+            socket.may_connect(request)
+            if handlers.connect is not None:
+                await handlers.connect(socket)
+
+    async def _refuse(self, socket: Socket, request: Connect, refusal: Refuse) -> None:
         """CONNECT_ERROR where the client does not know the socket yet, else an end of it."""
-        data: dict[str, Any] = {"code": refusal.code, "details": refusal.details}
+        data: dict[str, Any] = {"code": refusal.code, "details": sendable(refusal.details)}
         if socket.connected:
             socket.emit_error({"error": {**data, "message": refusal.message}})
             await socket.namespace.put_out(socket, reasons.SERVER_DISCONNECT)
         else:
             socket.retire(reasons.SERVER_DISCONNECT)
-            self._connection.refuse(socket.namespace.name, refusal.message, data)
-            self._app.forget_if_deserted(socket.namespace)
-        self._sockets.pop(socket.namespace.name, None)
+            self._say_refused(request, refusal.message, data)
+
+    def _say_refused(self, request: Connect, message: str, data: Any = None) -> None:
+        """Tells the client, unless it has left meanwhile."""
+        if self._connection.multiplex.refused(request, trio.current_time()):
+            self._connection.refuse(request.namespace, message, data)
+            self._connection.look_at_deadlines()
 
 
 def _log_end(address: str, reason: Reason) -> None:

@@ -10,14 +10,16 @@ import trio
 
 from trio_rt.auth import Handshake, User
 from trio_rt.calls import Call
-from trio_rt.codec import attachments, socketio
+from trio_rt.codec import socketio
 from trio_rt.codec.socketio import Encoded
 from trio_rt.connection import Connection
 from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError
 from trio_rt.log import log
-from trio_rt.outbox import CLOSE, Block, Policy
-from trio_rt.reasons import INTERNAL_ERROR, SERVER_DISCONNECT, Reason
-from trio_rt.target import Target
+from trio_rt.machine.effects import Connect
+from trio_rt.outbox import CLOSE, Block, Close, Policy
+from trio_rt.packets import encode_ack, encode_event, unpack
+from trio_rt.reasons import CLIENT_DISCONNECT, INTERNAL_ERROR, SERVER_DISCONNECT, Reason
+from trio_rt.target import Target, check_names
 
 if TYPE_CHECKING:
     from trio_rt.namespace import Namespace
@@ -52,6 +54,7 @@ class Socket:
         "_connection",
         "_data",
         "_nursery",
+        "_request",
         "_rooms",
         "_slots",
         "handshake",
@@ -77,6 +80,7 @@ class Socket:
         self.reason: Reason | None = None
         """Why it was disconnected; None before that."""
         self._connection = connection
+        self._request: Connect | None = None  # while it may be answered
         self._data: dict[str, Any] | None = None
         self._rooms: set[str] | None = None
         self._nursery: SocketNursery | None = None
@@ -112,9 +116,12 @@ class Socket:
     @property
     def nursery(self) -> SocketNursery:
         """For work that has to end with the socket: it is cancelled before `on_disconnect`."""
-        if self._nursery is None:
-            self._nursery = SocketNursery(self)
-        return self._nursery
+        if self._nursery is not None:
+            return self._nursery
+        nursery = SocketNursery(self)
+        if self.state is not _DISCONNECTED:
+            self._nursery = nursery
+        return nursery
 
     # Sending
 
@@ -142,7 +149,7 @@ class Socket:
         if self.state is SocketState.DISCONNECTED:
             return False
         if self._connection.transport.is_blocked:
-            self._connection.dropped += 1
+            self._connection.drop()
             return False
         self._send(encode_event(self.namespace.name, event, arguments))
         return True
@@ -163,8 +170,10 @@ class Socket:
             Disconnected: if the socket is or goes away.
             LimitError: if the client owes more than `Config.max_pending_calls` already.
         """
-        self._check_connected()
         self.announce()
+        self._check_connected()
+        if self._connection.stopped is not None:
+            raise Disconnected(self._connection.stopped)  # nothing is read any more
         call, id = Call([self.id]), self.namespace.next_ack_id()
         packet = encode_event(self.namespace.name, event, arguments, id=id)
         self._connection.expect(self.namespace.name, id, call, self.id)
@@ -177,6 +186,8 @@ class Socket:
         if self.id in call.owed.answers:
             return unpack(call.owed.answers[self.id])
         self._check_connected()
+        if self._connection.stopped is not None:
+            raise Disconnected(self._connection.stopped)
         raise CallTimeout(f"no acknowledgement of {event!r} from {self.id} within {timeout} s")
 
     def to(self, *rooms: str) -> Target:
@@ -210,8 +221,9 @@ class Socket:
             LimitError: if it would be in more than `Config.max_rooms`.
             MisuseError: if a name is no text, or empty.
         """
-        self._check_connected()
+        check_names(rooms)
         self.announce()
+        self._check_connected()
         limit = self._connection.config.max_rooms
         if len(self.rooms.union(rooms)) > limit:
             raise LimitError(f"socket {self.id} in more than {limit} rooms (Config.max_rooms)")
@@ -241,18 +253,34 @@ class Socket:
 
     # For the namespace
 
+    def may_connect(self, request: Connect) -> None:
+        """From here on the request can be answered: all who may refuse before have spoken."""
+        self._request = request
+
     def announce(self) -> None:
         """Tells the client that it is connected, if that was not done yet.
 
         It is done with the first thing that can reach the client, and at the latest when
-        `on_connect` has returned.
+        `on_connect` has returned. A client that has left meanwhile makes the socket disconnected.
+
+        Raises:
+            MisuseError: if that is too early, in a middleware.
         """
-        if self.state is _CONNECTING:
-            self.state = CONNECTED
-            self._connection.multiplex.accepted(self.namespace.name)
-            reply = socketio.encode_connect(self.namespace.name, {"sid": self.id})
-            self._connection.send_packet(reply)
-            self.namespace.add(self)
+        if self.state is not _CONNECTING:
+            return
+        if self._request is None:
+            raise MisuseError(
+                "a middleware runs before the socket is connected, so it cannot join, emit or "
+                "call. Do that in @server.on_connect"
+            )
+        if not self._connection.multiplex.accepted(self._request):
+            self.retire(CLIENT_DISCONNECT)
+            return
+        self._request = None
+        self.state = CONNECTED
+        reply = socketio.encode_connect(self.namespace.name, {"sid": self.id})
+        self._connection.send_packet(reply)
+        self.namespace.add(self)
 
     def acknowledge(self, id: int, result: Any) -> None:
         """Answers an event: a tuple is several arguments, None an empty acknowledgement.
@@ -269,14 +297,21 @@ class Socket:
         was_connected = self.state is SocketState.CONNECTED
         self.state = SocketState.DISCONNECTED
         self.reason = self.reason or reason
+        self._request = None
         if self._nursery is not None:
             self._nursery.cancel()
+            self._nursery = None  # no reference cycle outlives the socket
         return was_connected
 
     @property
     def can_send(self) -> bool:
         """Whether the client may still get something."""
         return self.state is not _DISCONNECTED and self._connection.can_send
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it has ended, or soon will: then `Disconnected` is nobody's failure."""
+        return self.state is _DISCONNECTED or self._connection.stopped is not None
 
     def note_joined(self, room: str) -> None:
         """The namespace has made it a member."""
@@ -292,6 +327,7 @@ class Socket:
     def say_disconnect(self) -> None:
         """Tells the client that it is put out: it will not come back by itself."""
         self._connection.multiplex.put_out(self.namespace.name, trio.current_time())
+        self._connection.look_at_deadlines()
         self._connection.forget_calls(self.namespace.name)
         self._connection.send_packet(socketio.encode_disconnect(self.namespace.name))
 
@@ -307,19 +343,31 @@ class Socket:
 
     async def emit_with(self, policy: Policy, event: str, arguments: tuple[Any, ...]) -> None:
         """Emits with a policy for the case that the client reads too slowly."""
-        self._check_connected()
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self.namespace.app.flusher.wait_room()
         self.announce()
-        packet = encode_event(self.namespace.name, event, arguments)
+        self._check_connected()
+        data = self._connection.transport.encode(
+            encode_event(self.namespace.name, event, arguments)
+        )
+        if self._connection.transport.is_blocked:
+            await self._wait_room(len(data), policy)
         if policy is CLOSE:
-            self._send(packet)
-            return
-        data = self._connection.transport.encode(packet)
+            self._connection.send(data)
+        else:
+            self._connection.send_later(data, policy)
+
+    async def _wait_room(self, size_bytes: int, policy: Policy) -> None:
+        """Lets the writer write: a loop of emits is no faster than the client reads, for a while.
+
+        With `Block` for as long as it takes.
+        """
+        await trio.lowlevel.checkpoint()
         if isinstance(policy, Block):
-            await self._connection.wait_room(len(data))
-            self._check_connected()
-        self._connection.send_later(data, policy)
+            await self._connection.wait_room(size_bytes)
+        elif isinstance(policy, Close):
+            with trio.move_on_after(self._connection.config.slow_timeout):
+                await self._connection.wait_room(size_bytes)
+        self._check_connected()
 
     def _send(self, packet: Encoded) -> None:
         self.announce()
@@ -351,9 +399,8 @@ class SocketNursery:
         Raises:
             Disconnected: if the socket is gone.
         """
-        if self._socket.state is SocketState.DISCONNECTED:
-            assert self._socket.reason is not None
-            raise Disconnected(self._socket.reason)
+        if self._socket.state is _DISCONNECTED:
+            raise Disconnected(self._socket.reason or INTERNAL_ERROR)
         nursery = self._socket.connection.nursery
         nursery.start_soon(self._run, function, arguments, name=name or function)
 
@@ -365,70 +412,18 @@ class SocketNursery:
     async def _run(
         self, function: Callable[..., Awaitable[object]], arguments: tuple[Any, ...]
     ) -> None:
-        if self._socket.state is SocketState.DISCONNECTED:
+        if self._socket.state is _DISCONNECTED:
             return
-        with trio.CancelScope() as scope:
-            self._scopes.add(scope)
-            try:
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            with scope:
                 await function(*arguments)
-            except Exception:
-                log.exception("a task of socket %s failed", self._socket.id)
-                self._socket.connection.stop(INTERNAL_ERROR)
-            finally:
-                self._scopes.discard(scope)
-
-
-def encode_event(
-    namespace: str, event: str, arguments: tuple[Any, ...], *, id: int | None = None
-) -> Encoded:
-    """An event ready for any transport.
-
-    Raises:
-        MisuseError: if it cannot be sent, with the reason.
-    """
-    if event in socketio.RESERVED_EVENTS or type(event) is not str:
-        raise MisuseError(
-            f"{event!r} cannot be emitted: clients drop the connection when they "
-            f"see a reserved name. Choose another one, such as 'my_{event}'"
-        )
-    try:
-        data: Any = (event, *arguments)
-        if not attachments.contains_binary(arguments):
-            return Encoded(socketio.encode_event(namespace, data, id=id))
-        data, buffers = attachments.extract(data)
-        _check_count(event, len(buffers))
-        return Encoded(
-            socketio.encode_event(namespace, data, id=id, attachments=len(buffers)), buffers
-        )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise MisuseError(f"the arguments of event {event!r} cannot be sent: {error}") from error
-
-
-def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
-    """An acknowledgement ready for any transport; raises as `encode_event` does."""
-    arguments: tuple[Any, ...] = (result,)
-    if result is None:
-        arguments = ()
-    elif type(result) is tuple:
-        arguments = result
-    try:
-        if type(result) in attachments.PLAIN or not attachments.contains_binary(arguments):
-            return Encoded(socketio.encode_ack(namespace, id, arguments))
-        data, buffers = attachments.extract(arguments)
-        _check_count("acknowledgement", len(buffers))
-        return Encoded(socketio.encode_ack(namespace, id, data, attachments=len(buffers)), buffers)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise MisuseError(f"the value of an acknowledgement cannot be sent: {error}") from error
-
-
-def unpack(arguments: list[Any]) -> Any:
-    """What an acknowledgement's arguments are to a program."""
-    if len(arguments) == 1:
-        return arguments[0]
-    return tuple(arguments) if arguments else None
-
-
-def _check_count(event: str, count: int) -> None:
-    # The official clients' parser refuses more, and drops the connection.
-    if count > 10:
-        raise MisuseError(f"{event!r} has {count} binary values; clients take 10 at most")
+        except Exception as error:
+            if isinstance(error, Disconnected) and self._socket.is_going:
+                log.debug("a task of socket %s outlived it", self._socket.id)
+                return
+            log.exception("a task of socket %s failed", self._socket.id)
+            self._socket.connection.stop(INTERNAL_ERROR)
+        finally:
+            self._scopes.discard(scope)

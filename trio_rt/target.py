@@ -53,12 +53,12 @@ class Target:
                 "socket.volatile and the like mean one socket. Write: "
                 "socket.to('room').volatile.emit(...)"
             )
-        _check_names(rooms)
+        check_names(rooms)
         return attrs.evolve(self, rooms=self.rooms + rooms)
 
     def except_(self, *rooms: str) -> Target:
         """Without the members of these rooms, or these socket ids."""
-        _check_names(rooms)
+        check_names(rooms)
         return attrs.evolve(self, excepted=self.excepted + rooms)
 
     @property
@@ -136,7 +136,12 @@ class Target:
         return await self.namespace.call(self, event, arguments, seconds)
 
 
-def _check_names(rooms: tuple[Any, ...]) -> None:
+def check_names(rooms: tuple[Any, ...]) -> None:
+    """Tells what is no name of a room.
+
+    Raises:
+        MisuseError: if one is no text, or empty.
+    """
     for room in rooms:
         if type(room) is not str or not room:
             raise MisuseError(

@@ -28,7 +28,9 @@ def open_engine() -> Engine:
     """A session that is connected to `/`."""
     engine = new_engine()
     assert list(engine.receive("40")) == [Connect("/", None)]
-    engine.multiplex.accepted("/")
+    [request] = engine.multiplex.receive("0")
+    assert isinstance(request, Connect)
+    assert engine.multiplex.accepted(request)
     return engine
 
 

@@ -36,10 +36,20 @@ def connecting() -> Multiplex:
     return multiplex
 
 
-def connected() -> Multiplex:
-    multiplex = connecting()
-    multiplex.accepted("/n")
+def request(multiplex: Multiplex, name: str) -> Connect:
+    """What the server is asked when a client wants to be in a namespace."""
+    [asked] = multiplex.receive(f"0{name},")
+    assert isinstance(asked, Connect)
+    return asked
+
+
+def let_in(multiplex: Multiplex, name: str) -> Multiplex:
+    assert multiplex.accepted(request(multiplex, name))
     return multiplex
+
+
+def connected() -> Multiplex:
+    return let_in(absent(), "/n")
 
 
 def put_out() -> Multiplex:
@@ -111,24 +121,33 @@ def test_left_is_absent() -> None:
 
 def test_refused_is_absent() -> None:
     """A client that was not let in may ask again."""
-    multiplex = connecting()
-    multiplex.absent("/n", 1.0)
+    multiplex = absent()
+    assert multiplex.refused(request(multiplex, "/n"), 1.0)
     assert list(multiplex.receive(INPUTS["CONNECT"])) == CONNECT
 
 
+@pytest.mark.parametrize("asks_again", [False, True])
+def test_left_while_connecting(asks_again: bool) -> None:
+    """An answer to a client that has left meanwhile is none, though it may ask anew."""
+    multiplex = absent()
+    first = request(multiplex, "/n")
+    assert list(multiplex.receive("1/n,")) == LEFT
+    second = request(multiplex, "/n") if asks_again else None
+    assert not multiplex.accepted(first)
+    assert not multiplex.refused(first, 1.0)
+    assert second is None or multiplex.accepted(second)
+
+
 def test_put_out_while_connecting() -> None:
-    """What a client sends to a namespace that it was put out of while connecting is ignored."""
+    """Only a client that is connected can be put out."""
     multiplex = connecting()
     multiplex.put_out("/n", 1.0)
-    assert list(multiplex.receive(INPUTS["EVENT"])) == IGNORED
     assert list(multiplex.receive(INPUTS["CONNECT"])) == CONNECT
 
 
 def test_put_out_and_back() -> None:
     """Who was put out and is let in again is connected like anybody else."""
-    multiplex = put_out()
-    multiplex.receive(INPUTS["CONNECT"])
-    multiplex.accepted("/n")
+    multiplex = let_in(put_out(), "/n")
     assert list(multiplex.receive(INPUTS["EVENT"])) == ON[0]
 
 
@@ -188,12 +207,12 @@ def test_attachments_of_an_acknowledgement() -> None:
 def test_attachments_elsewhere(make: Callable[[], Multiplex], expected: Any) -> None:
     """A binary event means in each place what a plain one does."""
     multiplex = make()
-    assert list(multiplex.receive(f'51-/n,["e",{PLACEHOLDER}]')) == []
-    effects = multiplex.receive(b"a")
+    effects = multiplex.receive(f'51-/n,["e",{PLACEHOLDER}]')
     if expected is None:
-        assert_ends(effects, reasons.FORCED_CLOSE)
+        assert_ends(effects, reasons.FORCED_CLOSE)  # before an attachment is kept for it
     else:
-        assert list(effects) == expected
+        assert list(effects) == []
+        assert list(multiplex.receive(b"a")) == expected
 
 
 @pytest.mark.parametrize("text", [*INPUTS.values(), f'51-/n,["e",{PLACEHOLDER}]'])
@@ -242,9 +261,7 @@ def test_max_attachments() -> None:
 
 def test_max_namespaces() -> None:
     """One namespace too many is refused by name, and everything else goes on."""
-    multiplex = new_multiplex(max_namespaces=2)
-    multiplex.receive("0")
-    multiplex.accepted("/")
+    multiplex = let_in(new_multiplex(max_namespaces=2), "/")
     assert list(multiplex.receive("0/n,")) == [Connect("/n", None)]
     [refusal] = multiplex.receive("0/m,")
     assert isinstance(refusal, RefuseConnect)
@@ -255,11 +272,18 @@ def test_max_namespaces() -> None:
 
 def test_max_namespaces_after_one_was_left() -> None:
     """Leaving makes room."""
-    multiplex = new_multiplex(max_namespaces=1)
-    multiplex.receive("0/n,")
-    multiplex.accepted("/n")
+    multiplex = let_in(new_multiplex(max_namespaces=1), "/n")
     multiplex.receive("1/n,")
     assert list(multiplex.receive("0/m,")) == [Connect("/m", None)]
+
+
+def test_max_namespaces_after_being_put_out() -> None:
+    """Being put out makes room, and only the latest are remembered."""
+    multiplex = new_multiplex(max_namespaces=1)
+    for name in ("/n", "/m"):
+        let_in(multiplex, name).put_out(name, 1.0)
+    assert list(multiplex.receive('2/m,["e"]')) == IGNORED
+    assert_ends(multiplex.receive('2/n,["e"]'), reasons.FORCED_CLOSE)
 
 
 def test_max_name() -> None:
@@ -298,17 +322,21 @@ def test_deadline_when_connected() -> None:
 
 def test_deadline_when_refused() -> None:
     """A refusal does not give the client more time."""
-    multiplex = connecting()
-    multiplex.absent("/n", 30.0)
+    multiplex = absent()
+    multiplex.refused(request(multiplex, "/n"), 30.0)
     assert multiplex.deadline == TIMEOUT
 
 
-@pytest.mark.parametrize("end", [Multiplex.put_out, Multiplex.absent])
+def leave(multiplex: Multiplex, name: str, now: float) -> None:
+    """As a client does, and as the server does when it is told."""
+    assert list(multiplex.receive(f"1{name},")) == [Left(name)]
+    multiplex.check_deserted(now)
+
+
+@pytest.mark.parametrize("end", [Multiplex.put_out, leave])
 def test_deadline_when_deserted(end: Callable[[Multiplex, str, float], None]) -> None:
     """Who has left, or was put out of, its last namespace has the whole time again."""
-    multiplex = connected()
-    multiplex.receive("0/m,")
-    multiplex.accepted("/m")
+    multiplex = let_in(connected(), "/m")
     end(multiplex, "/n", 100.0)
     assert multiplex.deadline == NEVER
     end(multiplex, "/m", 110.0)
@@ -331,8 +359,9 @@ class MultiplexModel(RuleBasedStateMachine):
         self.multiplex = new_multiplex(max_namespaces=LIMIT)
         self.engine = Engine(Heartbeat(1e9, 1e9, 0.0), self.multiplex)
         self.asked: set[str] = set()
+        self.requests: dict[str, Connect] = {}
         self.inside: set[str] = set()
-        self.thrown_out: set[str] = set()
+        self.thrown_out: list[str] = []  # the latest last; older ones are forgotten
         self.nowhere_since: float | None = 0.0
         self.has_ended = False
 
@@ -345,18 +374,20 @@ class MultiplexModel(RuleBasedStateMachine):
     def client_connects(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted({*NAMES} - self.asked - self.inside)))
         effects = self.receive(f"0{name},")
-        if name not in self.thrown_out and len(self.known) >= LIMIT:
+        if len(self.asked | self.inside) >= LIMIT:
             assert [type(effect) for effect in effects] == [RefuseConnect]
             assert effects[0].namespace == name
         else:
             assert effects == [Connect(name, None)]
-            self.thrown_out.discard(name)
+            if name in self.thrown_out:
+                self.thrown_out.remove(name)
             self.asked.add(name)
+            self.requests[name] = effects[0]
 
-    @precondition(lambda self: not self.has_ended and self.inside | self.thrown_out)
+    @precondition(lambda self: not self.has_ended and (self.inside or self.thrown_out))
     @rule(data=st.data(), kind=st.sampled_from([EVENT, ACK]), is_binary=st.booleans())
     def client_sends(self, data: st.DataObject, kind: int, is_binary: bool) -> None:
-        name = data.draw(st.sampled_from(sorted(self.inside | self.thrown_out)))
+        name = data.draw(st.sampled_from(sorted(self.inside.union(self.thrown_out))))
         if is_binary:
             assert self.receive(f'{kind + 3}1-{name},7["e",{PLACEHOLDER}]') == []
             effects, sent = self.receive(b"x"), b"x"
@@ -376,7 +407,7 @@ class MultiplexModel(RuleBasedStateMachine):
         assert effects == [Left(name)]
         self.asked.discard(name)
         self.leave(name)
-        self.multiplex.absent(name, self.now)  # as the server does when it is told
+        self.multiplex.check_deserted(self.now)  # as the server does when it is told
 
     @rule(kind=st.sampled_from("01234"), name=st.sampled_from(NAMES))
     def client_breaks_a_rule(self, kind: str, name: str) -> None:
@@ -396,7 +427,7 @@ class MultiplexModel(RuleBasedStateMachine):
             return name not in self.asked | self.inside
         if kind == "1":
             return name in self.known
-        return kind != "4" and name in self.inside | self.thrown_out
+        return kind != "4" and name in self.inside.union(self.thrown_out)
 
     @precondition(lambda self: not self.has_ended and self.asked)
     @rule(data=st.data(), is_accepted=st.booleans())
@@ -406,16 +437,16 @@ class MultiplexModel(RuleBasedStateMachine):
         if is_accepted:
             self.inside.add(name)
             self.nowhere_since = None
-            self.multiplex.accepted(name)
+            assert self.multiplex.accepted(self.requests[name])
         else:
-            self.multiplex.absent(name, self.now)
+            assert self.multiplex.refused(self.requests[name], self.now)
 
     @precondition(lambda self: not self.has_ended and self.inside)
     @rule(data=st.data())
     def server_puts_out(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.inside)))
         self.leave(name)
-        self.thrown_out.add(name)
+        self.thrown_out = [*self.thrown_out, name][-LIMIT:]
         self.multiplex.put_out(name, self.now)
 
     @precondition(lambda self: not self.has_ended)
@@ -439,11 +470,11 @@ class MultiplexModel(RuleBasedStateMachine):
 
     @property
     def known(self) -> set[str]:
-        return self.asked | self.inside | self.thrown_out
+        return self.asked.union(self.inside, self.thrown_out)
 
     @invariant()
     def is_never_in_too_many(self) -> None:
-        assert len(self.known) <= LIMIT
+        assert len(self.asked | self.inside) <= LIMIT
 
     @invariant()
     def has_a_deadline_if_nothing_is_connected(self) -> None:

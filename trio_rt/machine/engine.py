@@ -11,6 +11,7 @@ Source: Engine.IO protocol, revision 4.
 """
 
 import enum
+import math
 from collections.abc import Sequence
 
 from trio_rt import reasons
@@ -52,6 +53,8 @@ class Engine:
     @property
     def deadline(self) -> float:
         """When `tick` wants to be called."""
+        if self.state is _CLOSED:
+            return math.inf
         return min(self.heartbeat.deadline, self.multiplex.deadline)
 
     def receive(self, message: str | bytes) -> Sequence[Effect]:
@@ -80,11 +83,12 @@ class Engine:
         if self.state is EngineState.CLOSED:
             return NOTHING
         beat = self.heartbeat.tick(now)
-        if beat is Beat.PING:
-            return (SendPing(), *self.multiplex.tick(now))
         if beat is Beat.EXPIRE:
             return self._end(End(reasons.PING_TIMEOUT))
-        return self.multiplex.tick(now)
+        effects = self.multiplex.tick(now)
+        if effects:
+            self.state = _CLOSED
+        return (SendPing(), *effects) if beat is Beat.PING else effects
 
     def close(self) -> None:
         """The session has ended: nothing means anything any more."""

@@ -13,6 +13,7 @@ Source: Socket.IO protocol v5.
 """
 
 import enum
+import math
 from collections.abc import Sequence
 
 from trio_rt import reasons
@@ -31,9 +32,11 @@ _FOR_SOCKETS = frozenset({socketio.EVENT, socketio.ACK})
 
 
 class Place(enum.Enum):
-    """How one namespace stands to the connection; one that is not listed is absent."""
+    """How one namespace stands to the connection.
 
-    CONNECTING = "connecting"
+    One that is not listed is absent, one that is being connected has the request in its place.
+    """
+
     CONNECTED = "connected"
     PUT_OUT = "put out"
 
@@ -66,7 +69,7 @@ class Multiplex:
         self._max_namespaces = max_namespaces
         self._max_attachments = max_attachments
         self._connect_timeout = connect_timeout
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Place | Connect] = {}  # a request while it is being answered
         self._assembly: Assembly | None = None
         self.deadline = now + connect_timeout
         """When `tick` wants to be called."""
@@ -97,39 +100,68 @@ class Multiplex:
             return self._disconnect(packet)
         return _violation("a packet that only servers send")
 
-    def accepted(self, namespace: str) -> None:
-        """The server let the client into a namespace."""
-        self._places[namespace] = Place.CONNECTED
-        self.deadline = float("inf")
+    @property
+    def is_assembling(self) -> bool:
+        """Whether attachments of a packet are still to come."""
+        return self._assembly is not None
 
-    def absent(self, namespace: str, now: float) -> None:
-        """The server did not let the client in, or the client has left."""
-        self._places.pop(namespace, None)
-        self._check_deserted(now)
+    def accepted(self, request: Connect) -> bool:
+        """The server lets the client in.
+
+        Returns:
+            Whether the client still wants to: False if it has left meanwhile.
+        """
+        if self._places.get(request.namespace) is not request:
+            return False
+        self._places[request.namespace] = _CONNECTED
+        self.deadline = math.inf
+        return True
+
+    def refused(self, request: Connect, now: float) -> bool:
+        """The server does not let the client in; the answer as for `accepted`."""
+        if self._places.get(request.namespace) is not request:
+            return False
+        del self._places[request.namespace]
+        self.check_deserted(now)
+        return True
 
     def put_out(self, namespace: str, now: float) -> None:
-        """The server put the client out of a namespace."""
+        """The server puts the client out of a namespace that it is connected to."""
+        if self._places.pop(namespace, None) is not _CONNECTED:
+            return
+        put_out = [name for name, place in self._places.items() if place is Place.PUT_OUT]
+        if len(put_out) >= self._max_namespaces:
+            del self._places[put_out[0]]  # by now the client has heard of it
         self._places[namespace] = Place.PUT_OUT
-        self._check_deserted(now)
+        self.check_deserted(now)
+
+    def check_deserted(self, now: float) -> None:
+        """Begins the CONNECT deadline anew where the connection is in no namespace any more."""
+        if _CONNECTED not in self._places.values() and self.deadline == math.inf:
+            self.deadline = now + self._connect_timeout
 
     def tick(self, now: float) -> Sequence[Effect]:
         """Time has passed."""
         if now < self.deadline:
             return NOTHING
-        self.deadline = float("inf")
+        self.deadline = math.inf
         return (End(reasons.CONNECT_TIMEOUT),)
 
     def _connect(self, packet: Packet) -> Sequence[Effect]:
         name = packet.namespace
-        if self._places.get(name) in (Place.CONNECTING, Place.CONNECTED):
+        if self._places.get(name) not in (None, Place.PUT_OUT):
             return _violation("a second CONNECT for one namespace")
         if len(name) > MAX_NAME_CHARS:
             return _violation("a namespace with too long a name")
-        if name not in self._places and len(self._places) >= self._max_namespaces:
+        if (
+            sum(place is not Place.PUT_OUT for place in self._places.values())
+            >= self._max_namespaces
+        ):
             message = f"more than {self._max_namespaces} namespaces on one connection"
             return (RefuseConnect(name, "too_many_namespaces", message),)
-        self._places[name] = Place.CONNECTING
-        return (Connect(name, packet.data),)
+        request = Connect(name, packet.data)
+        self._places[name] = request
+        return (request,)
 
     def _disconnect(self, packet: Packet) -> Sequence[Effect]:
         place = self._places.get(packet.namespace)
@@ -146,6 +178,8 @@ class Multiplex:
         return _violation("a packet for a namespace that is not connected")
 
     def _expect_attachments(self, packet: Packet) -> Sequence[Effect]:
+        if self._places.get(packet.namespace) not in (_CONNECTED, Place.PUT_OUT):
+            return self._refuse_packet(packet)  # before anything is kept for it
         if packet.attachments > self._max_attachments:
             raise RemoteProtocolError(f"more than {self._max_attachments} attachments")
         self._assembly = Assembly(packet)
@@ -158,11 +192,6 @@ class Multiplex:
         if packet is not None:
             self._assembly = None
         return packet
-
-    def _check_deserted(self, now: float) -> None:
-        """A connection in no namespace has the CONNECT deadline again."""
-        if Place.CONNECTED not in self._places.values() and self.deadline == float("inf"):
-            self.deadline = now + self._connect_timeout
 
 
 def _violation(text: str) -> Sequence[Effect]:

@@ -24,6 +24,11 @@ class Bell:
         if not self.wake():
             self._is_rung = True
 
+    @property
+    def is_rung(self) -> bool:
+        """Whether the next `wait` returns at once."""
+        return self._is_rung
+
     def take(self) -> bool:
         """Uses a ring up without waiting. False if it is not rung."""
         was_rung, self._is_rung = self._is_rung, False

@@ -61,16 +61,23 @@ class Flusher:
 
     async def run(self) -> None:
         """Flushes until it is cancelled."""
-        while True:
-            await self._bell.wait()
-            marked, self._marked = self._marked, []
-            self.is_crowded = False
-            self.backlog = 0
-            for start in range(0, len(marked), SENDS_PER_STEP):
-                self.tick += 1
-                for item in marked[start : start + SENDS_PER_STEP]:
-                    item.flush()
-                await trio.lowlevel.checkpoint()
-            if not self._marked:
-                self.backlog = 0  # what was counted meanwhile has left as well
-            self._done.unpark_all()
+        try:
+            while True:
+                await self._bell.wait()
+                marked, self._marked = self._marked, []
+                self.is_crowded = False
+                self.backlog = 0
+                await self._flush(marked)
+                del marked  # nobody is kept alive until the next flush
+                if not self._marked:
+                    self.backlog = 0  # what was counted meanwhile has left as well
+                self._done.unpark_all()
+        finally:
+            self._marked.clear()  # another life begins with nothing
+
+    async def _flush(self, marked: list[Flushable]) -> None:
+        for start in range(0, len(marked), SENDS_PER_STEP):
+            self.tick += 1
+            for item in marked[start : start + SENDS_PER_STEP]:
+                item.flush()
+            await trio.lowlevel.checkpoint()

@@ -17,7 +17,7 @@ from trio_rt.codec.engineio import Open
 from trio_rt.codec.frames import Close
 from trio_rt.codec.socketio import Packet
 from trio_rt.errors import Refuse, RemoteProtocolError, TransportClosed
-from trio_rt.socket import unpack
+from trio_rt.packets import unpack
 from trio_rt.testing.peer import WebSocketPeer
 from trio_rt.transport.wire import Wire
 
@@ -95,7 +95,7 @@ class Client:
         await self.send_packet(socketio.encode_connect(namespace, auth))
         packet = await self._next(namespace, "CONNECT")
         if packet.type == socketio.CONNECT_ERROR:
-            data = packet.data.get("data") or {}
+            data: dict[str, Any] = packet.data.get("data") or {}
             raise Refuse(data.get("code", ""), packet.data["message"], data.get("details"))
         _check(packet.type == socketio.CONNECT, "CONNECT", packet)
         sid: str = packet.data["sid"]

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -139,7 +139,7 @@ class Host:
 
 
 @asynccontextmanager
-async def hosting(app: App) -> AsyncIterator[Host]:
+async def hosting(app: App) -> AsyncGenerator[Host]:
     """Serves an app in memory for one block.
 
         async with hosting(server) as host:
@@ -186,7 +186,7 @@ async def connect(
     auth: dict[str, Any] | None = None,
     *,
     wires: tuple[Wire, Wire] | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Serves an app in memory for one client, for one block; `hosting` is for several.
 
     Args:

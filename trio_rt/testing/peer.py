@@ -30,6 +30,10 @@ class WebSocketPeer:
         self._messages: deque[Message] = deque()
         self._turn = trio.Lock()
 
+    def encode(self, *messages: str | bytes) -> bytes:
+        """Text and binary messages as `send` sends them."""
+        return encode_messages(*messages)
+
     async def send(self, *messages: str | bytes) -> None:
         """Sends text and binary messages in one write."""
         await self.send_bytes(encode_messages(*messages))

@@ -1,6 +1,6 @@
 """Wires in memory that cut, delay, stall and break; all of it on Trio's clock."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import cycle, repeat
 
@@ -45,6 +45,7 @@ class CutWire(Wire):
         data, self._rest = data[:size], data[size:]
         if self._rest:
             self.readable.ring()
+            self.unread.ring()
         return data
 
     def send_nowait(self, data: bytes) -> int:
@@ -172,7 +173,7 @@ class _LinkEnd(Wire):
 
 
 @asynccontextmanager
-async def open_link(*, delay: float = 0.0, capacity: int = 65_536) -> AsyncIterator[Link]:
+async def open_link(*, delay: float = 0.0, capacity: int = 65_536) -> AsyncGenerator[Link]:
     """Opens a network between two wires, `link.client` and `link.server`, for one block.
 
     Args:

@@ -43,9 +43,8 @@ class Transport(ABC):
         """The messages that have arrived, in order; empty if there is no whole one yet.
 
         Raises:
-            TransportClosed: if the transport has ended, with the reason.
-            RemoteProtocolError: if the peer broke the transport's protocol. What it sent before
-                that was returned by an earlier call.
+            TransportClosed: if the transport has ended, or the peer broke its protocol, with the
+                reason. What the peer sent before that was returned by an earlier call.
         """
 
     @abstractmethod

@@ -82,6 +82,9 @@ class Listener:
                     await trio.sleep(_PAUSE)
                 return  # anything else: the client was gone again
             sock.setblocking(False)
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Small frames leave at once, and do not wait for the peer's delayed ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._is_full():
                 _refuse(sock)
             else:

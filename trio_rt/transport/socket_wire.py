@@ -64,10 +64,12 @@ class SocketWire(Wire, Readable):
             raise trio.WouldBlock from None
         except OSError as error:
             raise self._broken(error) from error
-        if self._received is not None:
-            self._received.ring()
+        finally:
+            if self._received is not None:
+                self._received.ring()
         if len(data) == CHUNK_BYTES or self._has_hung_up:
             self.readable.ring()  # no edge will tell of what is left
+            self.unread.ring()
         return data
 
     def send_nowait(self, data: bytes) -> int:

@@ -14,9 +14,8 @@ from trio_rt.schedule.bell import Bell
 from trio_rt.transport.base import Transport
 from trio_rt.transport.wire import Wire
 
-MAX_CONTROL_REST_BYTES = 1024
-"""Unsent pongs that may pile up for a peer which pings and does not read; more are not answered
-(RFC 6455, 5.5.3 allows to answer only the latest)."""
+MAX_CONTROL_REST_BYTES = 131_072
+"""Unsent bytes from which on a peer that pings and does not read gets no pongs any more."""
 
 
 class WebSocketTransport(Transport):
@@ -31,12 +30,12 @@ class WebSocketTransport(Transport):
     """
 
     __slots__ = (
-        "_broken",
+        "_close_code",
         "_compress_from",
         "_decoder",
+        "_ending",
         "_received",
         "_rest",
-        "_said_close",
         "_wire",
         "blocked",
         "framing",
@@ -65,8 +64,8 @@ class WebSocketTransport(Transport):
         self._compress_from = compress_from
         self.blocked = Bell()
         self._rest = b""
-        self._broken: RemoteProtocolError | TransportClosed | None = None
-        self._said_close = False
+        self._ending: Reason | None = None  # why nothing more will be received
+        self._close_code: int | None = None  # what the peer's close frame is answered with
         self.is_blocked = False
         self.received_bytes = 0
         self.framing = "base64" if base64 else "plain"
@@ -77,8 +76,8 @@ class WebSocketTransport(Transport):
 
     def receive_nowait(self) -> list[str | bytes]:
         """See `Transport`."""
-        if self._broken is not None:
-            raise self._broken
+        if self._ending is not None:
+            raise TransportClosed(self._ending)
         try:
             data = self._take_first() if self._received else self._wire.receive_nowait()
         except trio.WouldBlock:
@@ -127,9 +126,7 @@ class WebSocketTransport(Transport):
     async def finish(self, reason: Reason) -> None:
         """See `Transport`. Sends a close frame, then reads to the end so that it is not lost."""
         try:
-            if not self._said_close:
-                self._said_close = True
-                self._send_control(frames.close_frame(*_close_status(reason)))
+            self._send_control(self._close_frame(reason))
             await self.drain()
             self._wire.send_eof()
             data = await self._wire.receive()
@@ -149,6 +146,7 @@ class WebSocketTransport(Transport):
         """What came behind the handshake; the wire may have more, and its ring was used up."""
         received, self._received = self._received, b""
         self.readable.ring()
+        self.unread.ring()
         return received
 
     def _frame(self, payload: bytes, *, is_text: bool) -> bytes:
@@ -172,28 +170,40 @@ class WebSocketTransport(Transport):
     def _take_control_frames(self, messages: list[frames.Message]) -> list[str | bytes]:
         """Answers pings, and notes the end; what is left are the messages before it."""
         kept: list[str | bytes] = []
+        pongs: list[bytes] = []
         for message in messages:
             if isinstance(message, str | bytes):
                 kept.append(message)
             elif isinstance(message, frames.Ping):
-                if len(self._rest) < MAX_CONTROL_REST_BYTES or not self.is_blocked:
-                    self._send_control(frames.pong_frame(message.payload))
+                pongs.append(frames.pong_frame(message.payload))
             elif isinstance(message, frames.Close):
-                self._answer_close(message)
+                self._close_code = message.code
+                self._ending = reasons.TRANSPORT_CLOSE
             elif isinstance(message, RemoteProtocolError):
-                self._broken = message
-        if self._broken is not None:
+                self._ending = message.reason
+        if pongs:
+            self._answer(b"".join(pongs))
+        if self._ending is not None:
             if not kept:
-                raise self._broken
+                raise TransportClosed(self._ending)
             self.readable.ring()
+            self.unread.ring()
         return kept
 
-    def _answer_close(self, close: frames.Close) -> None:
-        """The peer's close is echoed (RFC 6455, 5.5.1); then it is as good as gone."""
-        if not self._said_close:
-            self._said_close = True
-            self._send_control(frames.close_frame(None if close.code == 1005 else close.code))
-        self._broken = TransportClosed(reasons.TRANSPORT_CLOSE)
+    def _answer(self, pongs: bytes) -> None:
+        """Sends the pongs for all pings that came together at once."""
+        if self.is_blocked and len(self._rest) > MAX_CONTROL_REST_BYTES:
+            return
+        try:
+            self._send_control(pongs)
+        except TransportClosed as error:
+            self._ending = self._ending or error.reason
+
+    def _close_frame(self, reason: Reason) -> bytes:
+        """Ours, or the echo of the peer's (RFC 6455, 5.5.1)."""
+        if self._close_code is None:
+            return frames.close_frame(*_close_status(reason))
+        return frames.close_frame(None if self._close_code == 1005 else self._close_code)
 
 
 def _close_status(reason: Reason) -> tuple[int, str]:

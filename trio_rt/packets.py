@@ -1,0 +1,76 @@
+"""A program's values as packets, and what cannot be sent told as the misuse that it is."""
+
+from typing import Any
+
+from trio_rt.codec import attachments, socketio
+from trio_rt.codec.socketio import Encoded
+from trio_rt.errors import MisuseError
+from trio_rt.log import log
+
+MAX_ATTACHMENTS = 10
+"""Binary values in one packet: the official clients' parser refuses more, and disconnects."""
+
+
+def encode_event(
+    namespace: str, event: str, arguments: tuple[Any, ...], *, id: int | None = None
+) -> Encoded:
+    """An event ready for any transport.
+
+    Raises:
+        MisuseError: if it cannot be sent, with the reason.
+    """
+    if event in socketio.RESERVED_EVENTS or type(event) is not str:
+        raise MisuseError(
+            f"{event!r} cannot be emitted: clients drop the connection when they "
+            f"see a reserved name. Choose another one, such as 'my_{event}'"
+        )
+    try:
+        data: Any = (event, *arguments)
+        if not attachments.contains_binary(arguments):
+            return Encoded(socketio.encode_event(namespace, data, id=id))
+        data, buffers = attachments.extract(data)
+        _check_count(event, len(buffers))
+        return Encoded(
+            socketio.encode_event(namespace, data, id=id, attachments=len(buffers)), buffers
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MisuseError(f"the arguments of event {event!r} cannot be sent: {error}") from error
+
+
+def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
+    """An acknowledgement ready for any transport; raises as `encode_event` does."""
+    arguments: tuple[Any, ...] = (result,)
+    if result is None:
+        arguments = ()
+    elif type(result) is tuple:
+        arguments = result
+    try:
+        if type(result) in attachments.PLAIN or not attachments.contains_binary(arguments):
+            return Encoded(socketio.encode_ack(namespace, id, arguments))
+        data, buffers = attachments.extract(arguments)
+        _check_count("acknowledgement", len(buffers))
+        return Encoded(socketio.encode_ack(namespace, id, data, attachments=len(buffers)), buffers)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MisuseError(f"the value of an acknowledgement cannot be sent: {error}") from error
+
+
+def unpack(arguments: list[Any]) -> Any:
+    """What an acknowledgement's arguments are to a program."""
+    if len(arguments) == 1:
+        return arguments[0]
+    return tuple(arguments) if arguments else None
+
+
+def _check_count(event: str, count: int) -> None:
+    if count > MAX_ATTACHMENTS:
+        raise MisuseError(f"{event!r} has {count} binary values; clients take {MAX_ATTACHMENTS}")
+
+
+def sendable(details: Any) -> Any:
+    """The details of a refusal, or None if they cannot be sent: the refusal itself must be."""
+    try:
+        socketio.encode_json(details)
+    except (TypeError, ValueError, RecursionError) as error:
+        log.error("the details of a Refuse cannot be sent: %s", error)
+        return None
+    return details
