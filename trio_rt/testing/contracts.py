@@ -387,6 +387,7 @@ async def check_engine_while_blocked(new_transport: NewTransport) -> None:
         nursery.start_soon(read)
         await _within(transport.drain)
         transport.send_nowait(transport.encode(Encoded(b'2["later"]')))
+        await _within(transport.drain)
     assert received.index("2") <= count
     received.remove("2")
     assert received == ["4" + _PACKET.text.decode()] * count + ['42["later"]']

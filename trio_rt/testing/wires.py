@@ -40,10 +40,11 @@ class CutWire(Wire):
 
     def receive_nowait(self) -> bytes:
         """See `Wire`."""
-        data = self._rest or self._wire.receive_nowait()
+        rest = self._rest
+        data = rest or self._wire.receive_nowait()
         size = next(self._received) or len(data)
         data, self._rest = data[:size], data[size:]
-        if self._rest:
+        if rest or self._rest:  # what came with the first piece has used its ring up
             self.readable.ring()
             self.unread.ring()
         return data
