@@ -8,6 +8,8 @@ Each check is an async function that gets a maker of fresh pairs, and asserts. R
 
 They need no particular clock: nothing is waited for but what has to come, and that for at most
 `DEADLINE`. Over real sockets the clock has to be the real one.
+
+It is one long file because both contracts are lists of short checks over the same few steps.
 """
 
 from array import array
