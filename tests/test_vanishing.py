@@ -45,8 +45,8 @@ def make_server() -> Server:
     """A server with something for every client, and little patience."""
     server = Server(
         auth=Anonymous(),
-        ping_interval=0.4,
-        ping_timeout=0.3,
+        ping_interval=1.0,
+        ping_timeout=1.0,
         disconnect_timeout=0.2,
         close_timeout=0.2,
     )

@@ -49,6 +49,9 @@ class Config:
     max_pending_calls: int = positive(1_000)
     """Acknowledgements that one socket may owe us."""
 
+    max_web_connections: int = positive(1_000)
+    """Open connections of the web port, which has its own limit: a full server is healthy."""
+
     handshake_timeout: float = positive(10.0)
     """Seconds from accept to the end of the HTTP request head (slow loris)."""
 
@@ -99,7 +102,7 @@ class Config:
     `None` allows only pages of the same host and port."""
 
     web_port: int | None = None
-    """Port of pages and health checks; `None`: one above the listener's (any, if that is 0)."""
+    """Port of pages and health checks; `None`: one above the listener's (any, if there is none)."""
 
     share_port: bool = False
     """Serve pages and health checks on the listener's own port instead."""

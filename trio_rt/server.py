@@ -148,7 +148,7 @@ class Server(App):
         return self._url(self.web_port)
 
     def _url(self, port: int) -> str:
-        host = self._now.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._now.host, self._now.host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
@@ -193,7 +193,7 @@ class Server(App):
         if not config.share_port:
             web_port = config.web_port
             if web_port is None:
-                web_port = port + 1 if port else 0
+                web_port = port + 1 if 0 < port < 65_535 else 0
             web_listeners = await self._listen_web(host, web_port)
         for listener in web_listeners:
             stack.callback(listener.close)
@@ -205,7 +205,7 @@ class Server(App):
 
     async def _listen_web(self, host: str, port: int) -> list[Listener]:
         try:
-            return await open_listeners(host, port, self._is_full)
+            return await open_listeners(host, port, self._is_web_full)
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -255,13 +255,26 @@ class Server(App):
     def _is_full(self) -> bool:
         return len(self.sessions) + self._now.requests >= self.config.max_connections
 
+    def _is_web_full(self) -> bool:
+        return self._now.pages >= self.config.max_web_connections
+
     async def _serve_client(self, sock: socket.socket) -> None:
         """Serves one socket of the Socket.IO port."""
-        await self._answer(sock, self._welcome)
+        running = self._now
+        running.requests += 1
+        try:
+            await self._answer(sock, self._welcome)
+        finally:
+            running.requests -= 1
 
     async def _serve_pages(self, sock: socket.socket) -> None:
         """Serves one socket of the web port."""
-        await self._answer(sock, self._show_pages)
+        running = self._now
+        running.pages += 1
+        try:
+            await self._answer(sock, self._show_pages)
+        finally:
+            running.pages -= 1
 
     async def _answer(
         self, sock: socket.socket, answer: Callable[[SocketWire], Awaitable[Session | None]]
@@ -272,7 +285,6 @@ class Server(App):
         the handshake needed is freed.
         """
         running = self._now
-        running.requests += 1
         session: Session | None = None
         try:
             wire = SocketWire(sock, running.hub)
@@ -286,8 +298,6 @@ class Server(App):
         except Exception:
             log.exception("a request failed")
             sock.close()
-        finally:
-            running.requests -= 1
         if session is not None:
             running.connections.start_soon(session.run)
 
@@ -374,7 +384,9 @@ class _Running:
     idle: IdleStreams = attrs.field(factory=IdleStreams)
     """Those of them that wait for a request."""
     requests: int = 0
-    """Sockets that have no session: in the handshake, or reading pages."""
+    """Sockets of the Socket.IO port that have no session: in the handshake, or reading pages."""
+    pages: int = 0
+    """Sockets of the web port."""
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
     async def run_hub(

@@ -311,3 +311,18 @@ def test_encode_json_of_rich_values():
 
     value = [Line((Point(1), Point(2))), Colour.RED]
     assert socketio.encode_json(value) == b'[{"ends":[{"x":1},{"x":2}]},3]'
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        (r'2["\ud800"]', "\ufffd"),
+        (r'2["x\uDC00y"]', "x\ufffdy"),
+        (r'2["\ud83d\ude00"]', "\U0001f600"),
+        (r'2["\ud83d\ud83d\ude00\ud83d"]', "\ufffd\U0001f600\ufffd"),
+        (r'2["\\ud800\ud800"]', "\\ud800\ufffd"),
+    ],
+)
+def test_half_an_emoji(sent: str, received: str) -> None:
+    """A surrogate that is alone, as JavaScript sends it, is replaced; pairs are left alone."""
+    assert decode(sent).data == [received]

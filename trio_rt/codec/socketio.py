@@ -6,6 +6,7 @@ Source: Socket.IO protocol v5. JSON is read and written by msgspec: NaN and Infi
 and go out as `null`, as in JavaScript.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,14 @@ RESERVED_EVENTS = frozenset(
 MAX_ID_DIGITS = 15
 """Ack ids stay exact in a JavaScript number (2^53)."""
 
-_decode_json = msgspec.json.Decoder().decode
+_read_json = msgspec.json.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
+
+
+# An escaped backslash, a pair of escaped surrogates, or a surrogate that is alone.
+_SURROGATES = re.compile(
+    r"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
@@ -124,6 +131,17 @@ def _decode_mapped(text: str, kind: int) -> Packet:
     if rest and (type(data) is not dict or kind == DISCONNECT):
         raise RemoteProtocolError("a packet with the wrong kind of payload")
     return Packet(kind, namespace, None, data)
+
+
+def _decode_json(text: str) -> Any:
+    """Reads JSON. Half an emoji, which JavaScript sends as it is, becomes U+FFFD."""
+    try:
+        return _read_json(text)
+    except msgspec.DecodeError:
+        mended = _SURROGATES.sub(lambda match: match[1] or "\\ufffd", text)
+        if mended == text:
+            raise
+        return _read_json(mended)
 
 
 def _number(digits: str, what: str) -> int:

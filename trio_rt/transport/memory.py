@@ -62,6 +62,7 @@ class MemoryWire(Wire):
         pipe.writable.ring()
         if pipe.has_ended:
             pipe.readable.ring()
+            pipe.unread.ring()
         return data
 
     def send_nowait(self, data: bytes) -> int:
