@@ -51,8 +51,11 @@ async def send_notes(client: Client, count: int) -> None:
 
 async def receive_texts(peer: WebSocketPeer, count: int) -> list[Message | None]:
     """The next text messages of a raw client."""
+    messages: list[Message | None] = []
     with trio.fail_after(5):
-        return [await peer.receive() for _ in range(count)]
+        while len(messages) < count:
+            messages.append(await peer.receive())
+    return messages
 
 
 # In order

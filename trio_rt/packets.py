@@ -39,13 +39,10 @@ def encode_event(
 
 def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
     """An acknowledgement ready for any transport; raises as `encode_event` does."""
-    arguments: tuple[Any, ...] = (result,)
-    if result is None:
-        arguments = ()
-    elif type(result) is tuple:
-        arguments = result
+    kind: type[object] = type(result)
+    arguments: tuple[Any, ...] = result if kind is tuple else () if result is None else (result,)
     try:
-        if type(result) in attachments.PLAIN or not attachments.contains_binary(arguments):
+        if kind in attachments.PLAIN or not attachments.contains_binary(arguments):
             return Encoded(socketio.encode_ack(namespace, id, arguments))
         data, buffers = attachments.extract(arguments)
         _check_count("acknowledgement", len(buffers))

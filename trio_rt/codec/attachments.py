@@ -23,7 +23,7 @@ def contains_binary(value: Any) -> bool:
     msgspec would encode bytes as base64 without a word, so every payload is asked. Plain values,
     which most payloads are made of, cost one set look-up.
     """
-    kind: type[Any] = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in PLAIN:
         return False
     if kind is dict or kind is list or kind is tuple:
@@ -91,7 +91,7 @@ def to_builtins(value: Any) -> Any:
 
 
 def _extract(value: Any, buffers: list[bytes]) -> Any:
-    kind: type[Any] = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in PLAIN:
         return value
     if kind is dict:
@@ -106,11 +106,11 @@ def _extract(value: Any, buffers: list[bytes]) -> Any:
 
 def _insert(value: Any, unused: list[bytes | None]) -> Any:
     if type(value) is list:
-        items: list[Any] = value
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
         return [_insert(item, unused) for item in items]
     if type(value) is not dict:
         return value
-    mapping: dict[str, Any] = value
+    mapping: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
     if mapping.get("_placeholder") is not True:
         return {key: _insert(item, unused) for key, item in mapping.items()}
     number = mapping.get("num")
