@@ -39,7 +39,7 @@ def encode_event(
 
 def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
     """An acknowledgement ready for any transport; raises as `encode_event` does."""
-    kind: type[object] = type(result)
+    kind = type(result)  # pyright: ignore[reportUnknownVariableType]
     arguments: tuple[Any, ...] = result if kind is tuple else () if result is None else (result,)
     try:
         if kind in attachments.PLAIN or not attachments.contains_binary(arguments):
