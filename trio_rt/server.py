@@ -15,7 +15,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import attrs
 import trio
 
 from trio_rt import reasons
@@ -27,13 +26,13 @@ from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError, TransportClosed
 from trio_rt.handshake import Opening, is_for_engine, read_opening
 from trio_rt.log import log
-from trio_rt.schedule.hub import Hub, make_hub
+from trio_rt.running import Running
+from trio_rt.schedule.hub import make_hub
 from trio_rt.session import Session
 from trio_rt.transport.listener import Listener, check_loopback, open_listeners
 from trio_rt.transport.socket_wire import SocketWire
 from trio_rt.web.exchange import refuse, serve_http
 from trio_rt.web.head import new_connection, read_head
-from trio_rt.web.idle import IdleStreams
 from trio_rt.web.link import HttpLimits
 from trio_rt.web.messages import HttpError, Response
 from trio_rt.web.pages import Pages
@@ -76,7 +75,7 @@ class Server(App):
         """Pages and routes; on their own port, or on the listener's if `Config.share_port`."""
         self.web.page("/healthz", "ok")
         self._needs_loopback = auth is None
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._freeze_at = _FREEZE_FROM
 
     # Its life
@@ -152,7 +151,7 @@ class Server(App):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
-    def _now(self) -> "_Running":
+    def _now(self) -> Running:
         if self._running is None:
             raise MisuseError("the server does not serve. Await nursery.start(server.serve) first")
         return self._running
@@ -177,7 +176,7 @@ class Server(App):
                 nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    async def _listen(self, stack: contextlib.ExitStack, host: str, port: int) -> "_Running":
+    async def _listen(self, stack: contextlib.ExitStack, host: str, port: int) -> Running:
         config = self.config
         listeners = await open_listeners(host, port, self._is_full)
         for listener in listeners:
@@ -197,7 +196,7 @@ class Server(App):
             web_listeners = await self._listen_web(host, web_port)
         for listener in web_listeners:
             stack.callback(listener.close)
-        self._running = _Running(
+        self._running = Running(
             host or "127.0.0.1", listeners, web_listeners, make_hub(self.flusher)
         )
         stack.callback(self._running.hub.close)
@@ -213,7 +212,7 @@ class Server(App):
                 f"choose another web_port, or share_port=True)",
             ) from error
 
-    async def _open_doors(self, running: "_Running", started: Callable[[], None]) -> None:
+    async def _open_doors(self, running: Running, started: Callable[[], None]) -> None:
         """Accepts clients until the server is told to stop."""
         async with trio.open_nursery() as doors:
             for listener in running.listeners:
@@ -368,34 +367,6 @@ class Server(App):
     def _not_here(self) -> Response:
         text = f"this port speaks Socket.IO at {self.config.path}; pages are on another port"
         return Response(text, 404)
-
-
-@attrs.define(eq=False)
-class _Running:
-    """What is there while a server serves."""
-
-    host: str
-    listeners: list[Listener]
-    web_listeners: list[Listener]
-    """Empty where pages share the port."""
-    hub: Hub
-    connections: trio.Nursery = attrs.field(init=False)
-    """Where requests and sessions run."""
-    idle: IdleStreams = attrs.field(factory=IdleStreams)
-    """Those of them that wait for a request."""
-    requests: int = 0
-    """Sockets of the Socket.IO port that have no session: in the handshake, or reading pages."""
-    pages: int = 0
-    """Sockets of the web port."""
-    stopping: trio.Event = attrs.field(factory=trio.Event)
-
-    async def run_hub(
-        self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Shielded, as the app's services are: goodbyes have to be read."""
-        with trio.CancelScope(shield=True) as scope:
-            task_status.started(scope)
-            await self.hub.run()
 
 
 def _is_main_task() -> bool:

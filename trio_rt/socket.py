@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -14,8 +13,8 @@ from trio_rt.codec import socketio
 from trio_rt.codec.socketio import Encoded
 from trio_rt.connection import Connection
 from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError
-from trio_rt.log import log
 from trio_rt.machine.effects import Connect
+from trio_rt.nursery import SocketNursery
 from trio_rt.outbox import CLOSE, Block, Close, Policy
 from trio_rt.packets import encode_ack, encode_event, unpack
 from trio_rt.reasons import CLIENT_DISCONNECT, INTERNAL_ERROR, SERVER_DISCONNECT, Reason
@@ -309,6 +308,11 @@ class Socket:
         return self.state is not _DISCONNECTED and self._connection.can_send
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it is disconnected for good."""
+        return self.state is _DISCONNECTED
+
+    @property
     def is_going(self) -> bool:
         """Whether it has ended, or soon will: then `Disconnected` is nobody's failure."""
         return self.state is _DISCONNECTED or self._connection.stopped is not None
@@ -376,54 +380,3 @@ class Socket:
     def _check_connected(self) -> None:
         if not self.can_send:
             raise Disconnected(self.reason or self._connection.stopped or INTERNAL_ERROR)
-
-
-class SocketNursery:
-    """Starts tasks that end with their socket.
-
-    A task that crashes is logged, and the client's connection is closed so that it comes back and
-    everything starts anew: nothing goes on half.
-    """
-
-    __slots__ = ("_scopes", "_socket")
-
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
-        self._scopes: set[trio.CancelScope] = set()
-
-    def start_soon(
-        self, function: Callable[..., Awaitable[object]], *arguments: Any, name: str | None = None
-    ) -> None:
-        """Runs `function(*arguments)` in a task of its own until the socket is disconnected.
-
-        Raises:
-            Disconnected: if the socket is gone.
-        """
-        if self._socket.state is _DISCONNECTED:
-            raise Disconnected(self._socket.reason or INTERNAL_ERROR)
-        nursery = self._socket.connection.nursery
-        nursery.start_soon(self._run, function, arguments, name=name or function)
-
-    def cancel(self) -> None:
-        """Cancels all its tasks."""
-        for scope in self._scopes:
-            scope.cancel()
-
-    async def _run(
-        self, function: Callable[..., Awaitable[object]], arguments: tuple[Any, ...]
-    ) -> None:
-        if self._socket.state is _DISCONNECTED:
-            return
-        scope = trio.CancelScope()
-        self._scopes.add(scope)
-        try:
-            with scope:
-                await function(*arguments)
-        except Exception as error:
-            if isinstance(error, Disconnected) and self._socket.is_going:
-                log.debug("a task of socket %s outlived it", self._socket.id)
-                return
-            log.exception("a task of socket %s failed", self._socket.id)
-            self._socket.connection.stop(INTERNAL_ERROR)
-        finally:
-            self._scopes.discard(scope)
