@@ -61,12 +61,12 @@ class SocketWire(Wire, Readable):
         try:
             data = self._sock.recv(CHUNK_BYTES)
         except BlockingIOError:
+            self._note_received()
             raise trio.WouldBlock from None
         except OSError as error:
             raise self._broken(error) from error
-        finally:
-            if self._received is not None:
-                self._received.ring()
+        if self._received is not None:
+            self._note_received()
         if len(data) == CHUNK_BYTES or self._has_hung_up:
             self.readable.ring()  # no edge will tell of what is left
             self.unread.ring()
@@ -106,6 +106,10 @@ class SocketWire(Wire, Readable):
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
             self.readable.ring()
+
+    def _note_received(self) -> None:
+        if self._received is not None:
+            self._received.ring()
 
     def _broken(self, error: OSError) -> TransportClosed:
         if not self._is_open:
