@@ -18,13 +18,10 @@ from trio_rt.nursery import SocketNursery
 from trio_rt.outbox import CLOSE, Block, Close, Policy
 from trio_rt.packets import encode_ack, encode_event, unpack
 from trio_rt.reasons import CLIENT_DISCONNECT, INTERNAL_ERROR, SERVER_DISCONNECT, Reason
-from trio_rt.target import Target, check_names
+from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target, check_names
 
 if TYPE_CHECKING:
     from trio_rt.namespace import Namespace
-
-DEFAULT_CALL_TIMEOUT = 5.0
-"""Seconds that `call` waits where nothing else is said."""
 
 
 class SocketState(enum.Enum):

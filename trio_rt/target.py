@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trio_rt.socket import Socket
 
 
+DEFAULT_CALL_TIMEOUT = 5.0
+"""Seconds that `call` waits where nothing else is said."""
+
+
 @attrs.frozen
 class Replies:
     """What came back from a call to many."""
@@ -130,7 +134,7 @@ class Target:
             Disconnected: if one socket is meant, and it is or goes away.
         """
         seconds = timeout if timeout is not None else self.call_timeout
-        seconds = 5.0 if seconds is None else seconds
+        seconds = DEFAULT_CALL_TIMEOUT if seconds is None else seconds
         if self.socket is not None:
             return await self.socket.call(event, *arguments, timeout=seconds)
         return await self.namespace.call(self, event, arguments, seconds)
