@@ -5,7 +5,7 @@
 // Bytes travel as {"$bytes": base64}. Ends when its standard input does.
 
 import { createServer } from "node:net";
-import { io } from "socket.io-client";
+import { Manager } from "socket.io-client";
 
 const DEADLINE = 5_000;
 const AsyncFunction = (async () => {}).constructor;
@@ -14,6 +14,7 @@ const pages = new Map();
 class Page {
   my = {};
   sockets = [];
+  manager = null;
 
   constructor(url) {
     this.url = url;
@@ -38,13 +39,20 @@ class Page {
     };
   }
 
-  open = (namespace = "/", options = {}) => {
-    const socket = io(this.url + namespace, {
-      transports: ["websocket"],
-      reconnectionDelay: 10,
-      reconnectionDelayMax: 50,
-      ...options,
-    });
+  // As the client's `io` does: namespaces share a connection, a second socket of one does not.
+  // `io` itself remembers connections by their address for good, and addresses are used again.
+  open = (namespace = "/", { forceNew = false, ...options } = {}) => {
+    const manager =
+      forceNew || this.manager === null || namespace in this.manager.nsps
+        ? new Manager(this.url, {
+            transports: ["websocket"],
+            reconnectionDelay: 10,
+            reconnectionDelayMax: 50,
+            ...options,
+          })
+        : this.manager;
+    if (!forceNew) this.manager ??= manager;
+    const socket = manager.socket(namespace, options);
     this.sockets.push(socket);
     return socket;
   };
