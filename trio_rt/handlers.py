@@ -115,7 +115,7 @@ class Handlers:
             raise MisuseError(f"event {event!r} has a handler already: one event, one handler")
         if concurrency < 1:
             raise MisuseError(f"@server.on({event!r}, concurrency=N) takes 1 or more")
-        handler = _inspect_handler(event, function, concurrency)
+        handler = inspect_handler(event, function, concurrency)
         if event == ANY_EVENT:
             self.any_event = handler
         else:
@@ -149,30 +149,48 @@ class Handlers:
         return function
 
 
-def _inspect_handler(
-    event: str, function: Callable[..., Awaitable[Any]], concurrency: int
+def inspect_handler(
+    event: str,
+    function: Callable[..., Awaitable[Any]],
+    concurrency: int = 1,
+    *,
+    owner: str = "server",
+    first: tuple[str, ...] = ("socket",),
 ) -> EventHandler:
-    right = f"@server.on({event!r})\nasync def {_name(function)}(socket, payload): ..."
+    """Reads a handler's signature.
+
+    Args:
+        event: what it handles; `ANY_EVENT` for all that have no handler of their own.
+        function: takes `first`, and then the payload.
+        concurrency: see `EventHandler`.
+        owner: what it is registered with, for the messages.
+        first: what it takes before the payload.
+
+    Raises:
+        MisuseError: if it could never work, with what would.
+    """
+    name = _name(function)
+    rest = ("event", "*payload") if event == ANY_EVENT else ("payload",)
+    quoted = '"*"' if event == ANY_EVENT else repr(event)
+    right = f"@{owner}.on({quoted})\nasync def {name}({', '.join((*first, *rest))}): ..."
     _require_async(function, right)
     try:
         hints = typing.get_type_hints(_annotated(function))
     except NameError as error:
         raise MisuseError(
-            f"an annotation of {_name(function)} names something unknown: {error}. "
+            f"an annotation of {name} names something unknown: {error}. "
             f"Payload types have to be defined at module level, above the handler"
         ) from error
     found = list(inspect.signature(function).parameters.values())
     named = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     stars = [p for p in found if p.kind is p.VAR_POSITIONAL]
     needless = [p for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    skipped = 2 if event == ANY_EVENT else 1
-    if len(named) < skipped or needless:
-        if event == ANY_EVENT:
-            right = f'@server.on("*")\nasync def {_name(function)}(socket, event, *payload): ...'
-        raise MisuseError(f"{_name(function)} cannot be called with a socket. Write:\n{right}")
-    payload = named[1:]
+    if len(named) < len(first) + (event == ANY_EVENT) or needless:
+        given = " and ".join((*(f"a {word}" for word in first), "an event"))
+        raise MisuseError(f"{name} cannot be called with {given}. Write:\n{right}")
+    payload = named[len(first) :]
     parameters = tuple(Parameter(p.name, _check_type(p.name, hints)) for p in payload)
-    rest = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None
+    star = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None
     required = sum(1 for p in payload if p.default is p.empty)
     return EventHandler(
         event,
@@ -180,8 +198,8 @@ def _inspect_handler(
         concurrency,
         parameters,
         required,
-        rest,
-        whole=_whole_payload(parameters) if rest is None and required == len(parameters) else None,
+        star,
+        whole=_whole_payload(parameters) if star is None and required == len(parameters) else None,
     )
 
 
