@@ -9,6 +9,9 @@ RealtimeError
 │   ├── TransportClosed      its transport ended; carries the reason
 │   ├── Disconnected         the socket is gone, so it can neither get nor answer anything
 │   └── CallTimeout          no acknowledgement came in time (also a TimeoutError)
+├── BackplaneError           what joins the nodes of a cluster did it, or is not there
+│   ├── BackplaneDown        it cannot be reached; says whether the command may have been done
+│   └── BackplaneRefused     it said no, and will again: wrong password, certificate, version
 └── Refuse                   raised by YOU to say no; the client is told
 """
 
@@ -76,6 +79,28 @@ class Disconnected(RemoteError):
 
 class CallTimeout(RemoteError, TimeoutError):
     """No acknowledgement came in time."""
+
+
+class BackplaneError(RealtimeError):
+    """What joins the nodes of a cluster failed."""
+
+
+class BackplaneDown(BackplaneError):
+    """The backplane cannot be reached now. It may be back in a moment.
+
+    Attributes:
+        outcome_unknown: whether the command may have been carried out all the same. If False it
+            certainly was not, and can be given again without harm.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool) -> None:
+        ending = "it may have been carried out" if outcome_unknown else "it was not carried out"
+        super().__init__(f"{message}; {ending}")
+        self.outcome_unknown = outcome_unknown
+
+
+class BackplaneRefused(BackplaneError):
+    """The backplane says no, and will say no again until somebody changes its or our settings."""
 
 
 class Refuse(RealtimeError):

@@ -5,12 +5,14 @@ async def test_say():
         assert await client.call("say", "hi") == "ok"
 
 Everything waits on Trio's clock, so on a virtual one (`trio.testing.MockClock`) hours take no time.
+Only `open_proxy` is for real time: it stands between real processes.
 What every transport has to keep is in `trio_rt.testing.contracts`.
 """
 
 from trio_rt.testing.client import Client
 from trio_rt.testing.hosting import Host, connect, hosting, serve_wire
 from trio_rt.testing.peer import WebSocketPeer
+from trio_rt.testing.proxy import Proxy, open_proxy
 from trio_rt.testing.wires import CutWire, Link, open_link
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "CutWire",
     "Host",
     "Link",
+    "Proxy",
     "WebSocketPeer",
     "connect",
     "hosting",
     "open_link",
+    "open_proxy",
     "serve_wire",
 ]

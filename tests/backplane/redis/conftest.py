@@ -1,0 +1,45 @@
+"""A real server, and how links get to it.
+
+Time is real where the server is, so the limits of links are short.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.parts import valkey
+from trio_rt.backplane.redis.address import read_url
+from trio_rt.backplane.redis.dial import DirectDial
+from trio_rt.backplane.redis.settings import RedisSettings
+
+QUICK = RedisSettings(
+    connect_timeout=2.0, reply_timeout=0.4, ping_interval=0.1, wait_timeout=3.0, max_backoff=0.1
+)
+"""Finds a dead link in half a second."""
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[valkey.Valkey]:
+    """A server that all tests use which leave it as it was."""
+    with valkey.running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: valkey.Valkey) -> valkey.Valkey:
+    """A running server without any data."""
+    shared_server.client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def own_server() -> Iterator[valkey.Valkey]:
+    """A running server that the test may kill."""
+    with valkey.running() as server:
+        yield server
+
+
+@pytest.fixture
+def dial(server: valkey.Valkey) -> DirectDial:
+    """Connects to `server`."""
+    return DirectDial(read_url(server.url), QUICK)
