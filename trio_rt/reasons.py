@@ -37,6 +37,7 @@ CLIENT_DISCONNECT = Reason(
 SERVER_DISCONNECT = Reason(
     "server namespace disconnect", "the server put the socket out", come_back=False
 )
+REFUSED = Reason("refused", "the server did not let the client in", come_back=False)
 TRANSPORT_CLOSE = Reason("transport close", "the client closed the transport", come_back=True)
 TRANSPORT_ERROR = Reason("transport error", "the transport failed", come_back=True, close_code=1006)
 PING_TIMEOUT = Reason("ping timeout", "no pong came in time", come_back=True, close_code=1001)

@@ -10,6 +10,7 @@ What every transport has to keep is in `trio_rt.testing.contracts`.
 """
 
 from trio_rt.testing.client import Client
+from trio_rt.testing.dialling import MemoryDialer
 from trio_rt.testing.hosting import Host, connect, hosting, serve_wire
 from trio_rt.testing.peer import WebSocketPeer
 from trio_rt.testing.proxy import Proxy, open_proxy
@@ -20,6 +21,7 @@ __all__ = [
     "CutWire",
     "Host",
     "Link",
+    "MemoryDialer",
     "Proxy",
     "WebSocketPeer",
     "connect",
