@@ -8,6 +8,7 @@ RealtimeError
 │   ├── RemoteProtocolError  it broke the protocol; carries the reason to end with
 │   ├── TransportClosed      its transport ended; carries the reason
 │   ├── Disconnected         the socket is gone, so it can neither get nor answer anything
+│   ├── Refused              it said no to us, as a server does by `Refuse`
 │   └── CallTimeout          no acknowledgement came in time (also a TimeoutError)
 ├── BackplaneError           what joins the nodes of a cluster did it, or is not there
 │   ├── BackplaneDown        it cannot be reached; says whether the command may have been done
@@ -75,6 +76,22 @@ class Disconnected(RemoteError):
     def __init__(self, reason: Reason) -> None:
         super().__init__(f"the socket is disconnected: {reason.text}")
         self.reason = reason
+
+
+class Refused(RemoteError):
+    """The server said no: to a client that wants to connect, or to its call.
+
+    Attributes:
+        code: a stable name for programs; empty if the server gives none.
+        message: one sentence for people.
+        details: any JSON value with more, or None.
+    """
+
+    def __init__(self, code: str, message: str, details: Any = None) -> None:
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+        self.message = message
+        self.details = details
 
 
 class CallTimeout(RemoteError, TimeoutError):

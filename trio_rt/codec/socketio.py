@@ -162,6 +162,11 @@ def encode_event(
     return _prefix(EVENT, namespace, id, attachments) + _encode_json(data)
 
 
+def address_event(namespace: str, body: bytes, *, id: int | None, attachments: int) -> bytes:
+    """An EVENT's text whose payload, an array that begins with the name, is JSON already."""
+    return _prefix(EVENT, namespace, id, attachments) + body
+
+
 def encode_ack(namespace: str, id: int, data: Sequence[Any], *, attachments: int = 0) -> bytes:
     """An ACK's text."""
     if namespace == "/" and not attachments:
