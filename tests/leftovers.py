@@ -5,6 +5,8 @@ from typing import Any
 from trio.testing import wait_all_tasks_blocked
 
 from trio_rt.app import App
+from trio_rt.backplane.base import Backplane
+from trio_rt.backplane.memory import MemoryBackplane
 
 
 def leftovers(app: App) -> dict[str, Any]:
@@ -18,6 +20,18 @@ def leftovers(app: App) -> dict[str, Any]:
         "bells on the wheel": len(app.wheel),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def memories(app: App) -> dict[str, Any]:
+    """What is kept for clients that may come back, by name; only what is not empty."""
+    found = {"lost sessions": len(app.absentees), "rooms and sessions": _kept_by(app.backplane)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _kept_by(backplane: Backplane) -> set[str]:
+    assert isinstance(backplane, MemoryBackplane)
+    rooms = {room for _, room in backplane._history._logs}
+    return {*backplane._sessions, *backplane._held, *backplane._own_logs, *rooms}
 
 
 async def assert_nothing_left(app: App) -> None:

@@ -7,7 +7,8 @@ import trio.testing
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trio_rt.outbox import Block, Close, DropOldest, Latest, Outbox, Overflow, Policy
+from trio_rt.outbox import Outbox, Overflow
+from trio_rt.policies import Block, Close, DropOldest, Latest, Policy
 
 EVERYTHING = 1 << 30
 

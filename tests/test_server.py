@@ -462,7 +462,7 @@ async def test_frames_behind_the_request(visitors: Visitors) -> None:
     hasty = b"\x81\x82\x00\x00\x00\x0040"
     await stream.send_all(request_head(server.port, ENGINE, **KEY) + hasty)
     client = await visitors.upgrade(stream)
-    assert (await client.receive()).data.keys() == {"sid"}
+    assert (await client.receive()).data.keys() == {"sid", "pid"}
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /socket.io/?EIO=4"], ids=["silent", "slow"])

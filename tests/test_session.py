@@ -450,7 +450,7 @@ async def test_hook_that_raises(
 async def test_in_the_hook(autojump_clock) -> None:
     """In on_disconnect the socket has left its rooms, knows their names, and cannot send."""
     seen: list[Any] = []
-    server = Server(auth=Anonymous())
+    server = Server(auth=Anonymous(), recovery_window=0)
 
     @server.on_connect
     async def enter(socket):

@@ -2,6 +2,7 @@
 
 from trio_rt.auth import Anonymous, Authenticator, Handshake, JWTAuth, User
 from trio_rt.config import Config
+from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import (
     CallTimeout,
     Disconnected,
@@ -14,8 +15,8 @@ from trio_rt.errors import (
     RemoteProtocolError,
     TransportClosed,
 )
-from trio_rt.namespace import NO_ACK, Namespace
-from trio_rt.outbox import Block, Close, DropOldest, Latest
+from trio_rt.namespace import Namespace
+from trio_rt.policies import Block, Close, DropOldest, Latest
 from trio_rt.reasons import Reason
 from trio_rt.server import Server
 from trio_rt.socket import Socket

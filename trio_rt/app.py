@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 
+from trio_rt.absentees import Absentees
 from trio_rt.auth import Anonymous, Authenticator
 from trio_rt.backplane.base import Backplane
 from trio_rt.backplane.memory import MemoryBackplane
@@ -57,6 +58,8 @@ class App(Registry):
         """Who decides who a client is."""
         self.backplane: Backplane = backplane or MemoryBackplane()
         """What joins the nodes of a cluster."""
+        self.absentees = Absentees()
+        """Lost clients that may come back."""
         self.flusher = Flusher()
         self.wheel = Wheel()
         self.sessions: dict[Connection, Session] = {}
@@ -163,8 +166,11 @@ class App(Registry):
 
         Shielded: a server that is cancelled still says goodbye to its clients.
         """
+        self.backplane.open(self.config)
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.backplane.run)
+                nursery.start_soon(self._see_off_absentees)
                 nursery.start_soon(self.flusher.run)
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self._receive)
@@ -175,3 +181,10 @@ class App(Registry):
         while True:
             await self.backplane.wait()
             self.deliver_arrived()
+
+    async def _see_off_absentees(self) -> None:
+        """Ends the sessions of those who did not come back in time."""
+        while True:
+            for absentee in await self.absentees.take_due(self.config.max_lost_sessions):
+                if absentee.session.is_lost and await self.backplane.end_session(absentee.session):
+                    await absentee.namespace.see_off(absentee)

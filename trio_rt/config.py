@@ -91,6 +91,35 @@ class Config:
     inbox_bytes: int = positive(1_048_576)
     """Bytes of such events before reading pauses."""
 
+    recovery_window: float = attrs.field(default=120.0, validator=ge(0))
+    """Seconds in which a lost client may come back and get what it missed (the order of Socket.IO's
+    own 120 s); 0 turns recovery off, and events go without offsets."""
+
+    history_timeout: float = positive(180.0)
+    """Seconds that an event is kept for those who come back: the window, and before it the time
+    until we notice that a client is lost (`ping_interval` and `ping_timeout`)."""
+
+    history_events: int = positive(1_000)
+    """Events kept for one room; also how many one client may recover."""
+
+    history_bytes: int = positive(67_108_864)
+    """Bytes of the events that are kept for all rooms together."""
+
+    recovery_bytes: int = positive(4_194_304)
+    """Bytes that one client may recover."""
+
+    max_lost_sessions: int = positive(100_000)
+    """Lost clients that may still come back; more of them, and the oldest may not any more."""
+
+    once_window: float = positive(120.0)
+    """Seconds for which the acknowledgement of an event with an idempotency key is repeated."""
+
+    once_results: int = positive(100_000)
+    """Acknowledgements kept for that."""
+
+    once_bytes: int = positive(16_777_216)
+    """Bytes of such acknowledgements."""
+
     compression: bool = False
     """Whether permessage-deflate is negotiated (RFC 7692). Off: it costs CPU and memory."""
 

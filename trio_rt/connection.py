@@ -27,7 +27,8 @@ from trio_rt.machine.effects import Connect, Effect, Left, RefuseConnect, SendPi
 from trio_rt.machine.engine import Engine
 from trio_rt.machine.heartbeat import Heartbeat
 from trio_rt.machine.multiplex import Multiplex
-from trio_rt.outbox import CLOSE, Outbox, Overflow, Policy
+from trio_rt.outbox import Outbox, Overflow
+from trio_rt.policies import CLOSE, Policy
 from trio_rt.reasons import Reason
 from trio_rt.schedule.flusher import Flushable, Flusher
 from trio_rt.schedule.wheel import Wheel

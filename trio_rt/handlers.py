@@ -51,6 +51,8 @@ class EventHandler:
     whole: type[msgspec.Struct] | None
     """The whole payload as one type, for handlers that take a fixed number of arguments: validated
     at once in 0.15 us, where one by one takes 0.8 us and more."""
+    idempotent: Callable[..., Any] | None = None
+    """Makes an idempotency key of the payload, so that a resend does not run again."""
 
     def validate(self, arguments: list[Any]) -> Sequence[Any]:
         """The payload as the handler's annotations want it.
@@ -90,7 +92,17 @@ class EventHandler:
 class Handlers:
     """Everything that was registered for one namespace."""
 
-    __slots__ = ("any_event", "connect", "disconnect", "error", "events", "middleware")
+    __slots__ = (
+        "any_event",
+        "connect",
+        "disconnect",
+        "drop",
+        "error",
+        "events",
+        "leave",
+        "middleware",
+        "recover",
+    )
 
     def __init__(self) -> None:
         self.events: dict[str | int, EventHandler] = {}
@@ -98,9 +110,18 @@ class Handlers:
         self.middleware: list[Callable[..., Awaitable[None]]] = []
         self.connect: Callable[..., Awaitable[None]] | None = None
         self.disconnect: Callable[..., Awaitable[None]] | None = None
+        self.drop: Callable[..., Awaitable[None]] | None = None
+        self.recover: Callable[..., Awaitable[None]] | None = None
+        self.leave: Callable[..., Awaitable[None]] | None = None
         self.error: Callable[..., Awaitable[None]] | None = None
 
-    def add_event(self, event: str, function: F, concurrency: int = 1) -> F:
+    def add_event(
+        self,
+        event: str,
+        function: F,
+        concurrency: int = 1,
+        idempotent: Callable[..., Any] | None = None,
+    ) -> F:
         """Registers `function` for `event`.
 
         Raises:
@@ -115,7 +136,12 @@ class Handlers:
             raise MisuseError(f"event {event!r} has a handler already: one event, one handler")
         if concurrency < 1:
             raise MisuseError(f"@server.on({event!r}, concurrency=N) takes 1 or more")
-        handler = inspect_handler(event, function, concurrency)
+        if idempotent is not None and not callable(idempotent):
+            raise MisuseError(
+                f"@server.on({event!r}, idempotent=...) takes a function from the payload to a "
+                f"key. Write: idempotent=lambda message: message.id"
+            )
+        handler = attrs.evolve(inspect_handler(event, function, concurrency), idempotent=idempotent)
         if event == ANY_EVENT:
             self.any_event = handler
         else:

@@ -53,6 +53,7 @@ class Opening:
             received,
             base64=self.query.get("b64") == "1",
             compress_from=config.compression_threshold_bytes if is_compressed else None,
+            takes_offsets=self.query.get("recovery") != "0",
         )
 
     def request(self, wire: Wire) -> Request:

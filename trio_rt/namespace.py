@@ -1,19 +1,21 @@
-"""One namespace: its sockets, its rooms, and how events get to its handlers and to its members."""
+"""One namespace: its sockets, its rooms, and how events get to their members."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_rt.backplane.base import Envelope
+from trio_rt.absentees import Absentee
+from trio_rt.backplane.base import Envelope, Position, SavedSession
 from trio_rt.calls import Call
-from trio_rt.codec.socketio import Encoded, Packet
-from trio_rt.errors import Disconnected, LimitError, MisuseError, Refuse
-from trio_rt.handlers import EventHandler, Handlers
-from trio_rt.log import log, new_error_id, printable
-from trio_rt.packets import encode_event, sendable, unpack
+from trio_rt.codec.socketio import Encoded
+from trio_rt.dispatch import Dispatcher
+from trio_rt.errors import LimitError, MisuseError
+from trio_rt.handlers import Handlers
+from trio_rt.log import log
+from trio_rt.packets import encode_event, unpack
 from trio_rt.reasons import Reason
 from trio_rt.registry import Registry
 from trio_rt.socket import Socket
@@ -21,15 +23,6 @@ from trio_rt.target import Replies, Target
 
 if TYPE_CHECKING:
     from trio_rt.app import App
-
-
-class _NoAck:
-    def __repr__(self) -> str:
-        return "NO_ACK"
-
-
-NO_ACK = _NoAck()
-"""Return it from a handler, and the event is not acknowledged at all."""
 
 
 class Namespace(Registry):
@@ -46,6 +39,8 @@ class Namespace(Registry):
         """The members of each room on this node; a room without members is not there."""
         self.admissions = 0
         """Clients that are being let in, or not."""
+        self.dispatch = Dispatcher(name, handlers, app.backplane).dispatch
+        """Hands an event of a socket to its handler, to be awaited at once."""
         self._last_ack_id = 0
         self._is_held_up = False  # a member of the last fan-out was blocked
 
@@ -60,16 +55,42 @@ class Namespace(Registry):
 
     async def add_member(self, room: str, socket: Socket) -> None:
         """A socket joins a room."""
-        if room not in self.rooms:
-            await self.app.backplane.subscribe(self.name, room)
+        position = await self._listen_to(room)
         if socket.connected:
-            self.rooms.setdefault(room, set()).add(socket)
-            socket.note_joined(room)
+            self.rooms[room].add(socket)
+            socket.session.membership.join(room, position)
+            self._note_change(socket)
+        self._stop_listening_if_deserted(room)
 
     def remove_member(self, room: str, socket: Socket) -> None:
         """A socket leaves a room."""
-        socket.note_left(room)
+        socket.session.membership.leave(room, self.app.backplane.position)
         self._drop_member(room, socket)
+        self._note_change(socket)
+
+    async def readmit(self, socket: Socket, session: SavedSession, since: Position) -> bool:
+        """Connects a socket with a session that was lost: it gets what it missed, and is back in
+        its rooms.
+
+        Returns:
+            Whether it is; False if that cannot be done any more.
+        """
+        rooms = session.membership.rooms
+        backplane = self.app.backplane
+        try:
+            for room in rooms:
+                await self._listen_to(room)
+            missed = await backplane.recover(session, since)
+            if missed is None or not socket.come_back(session, missed):
+                return False
+            for room in rooms:
+                self.rooms[room].add(socket)
+            self.app.absentees.remove(session)
+            backplane.keep_session(session)
+            return True
+        finally:
+            for room in rooms:
+                self._stop_listening_if_deserted(room)
 
     async def put_out(self, socket: Socket, reason: Reason) -> None:
         """Puts a client out: tells it, and runs `on_disconnect`.
@@ -86,15 +107,32 @@ class Namespace(Registry):
         """A socket is gone: leaves its rooms and runs `on_disconnect`, exactly once."""
         if not socket.retire(reason):
             return
+        may_come_back = socket.session.is_open and reason.come_back
+        if may_come_back:
+            self._wait_for(socket, reason)  # before it leaves its rooms
         self.sockets.pop(socket.id, None)
         for room in socket.rooms:
             self._drop_member(room, socket)
         self.app.forget_if_deserted(self)
-        await self.tell_disconnected(socket, reason)
+        if not may_come_back:
+            await self.app.backplane.end_session(socket.session)
+        await self.tell_disconnected(socket, reason, may_come_back=may_come_back)
 
-    async def tell_disconnected(self, socket: Socket, reason: Reason) -> None:
-        """Runs `on_disconnect`: shielded, bounded by `Config.disconnect_timeout`."""
-        hook = self.handlers.disconnect
+    async def see_off(self, absentee: Absentee) -> None:
+        """A lost session has ended, because it did not come back in time: runs `on_leave`."""
+        if absentee.socket is not None:
+            await self._tell("leave", absentee.socket, absentee.reason)
+
+    async def tell_disconnected(
+        self, socket: Socket, reason: Reason, *, may_come_back: bool
+    ) -> None:
+        """Runs `on_disconnect`, and then `on_drop` or `on_leave`."""
+        await self._tell("disconnect", socket, reason)
+        await self._tell("drop" if may_come_back else "leave", socket, reason)
+
+    async def _tell(self, name: str, socket: Socket, reason: Reason) -> None:
+        """Runs one hook: shielded, bounded by `Config.disconnect_timeout`."""
+        hook = getattr(self.handlers, name)
         if hook is None:
             return
         seconds = socket.connection.config.disconnect_timeout
@@ -102,10 +140,17 @@ class Namespace(Registry):
             with trio.move_on_after(seconds, shield=True) as scope:
                 await hook(socket, reason)
         except Exception:
-            log.exception("on_disconnect failed for socket %s", socket.id)
+            log.exception("on_%s failed for socket %s", name, socket.id)
         else:
             if scope.cancelled_caught:
-                log.error("on_disconnect of socket %s was cancelled after %s s", socket.id, seconds)
+                log.error("on_%s of socket %s was cancelled after %s s", name, socket.id, seconds)
+
+    def _wait_for(self, socket: Socket, reason: Reason) -> None:
+        """Its session is kept for as long as the client may come back."""
+        self.app.backplane.lose_session(socket.session)
+        keep = socket if self.handlers.leave is not None else None
+        deadline = trio.current_time() + self.app.config.recovery_window
+        self.app.absentees.add(Absentee(socket.session, self, reason, keep, deadline))
 
     def find(self, target: Target | Envelope) -> Iterable[Socket]:
         """The connected sockets of this node that are meant."""
@@ -128,9 +173,28 @@ class Namespace(Registry):
         members = self.rooms.get(room)
         if members is not None:
             members.discard(socket)
-            if not members:
-                del self.rooms[room]
-                self.app.backplane.unsubscribe(self.name, room)
+            self._stop_listening_if_deserted(room)
+
+    async def _listen_to(self, room: str) -> Position:
+        """From here on events for a room arrive; tells behind which position.
+
+        Somebody has to become a member, or `_stop_listening_if_deserted` be called.
+        """
+        if room in self.rooms:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return self.app.backplane.position
+        position = await self.app.backplane.subscribe(self.name, room)
+        self.rooms.setdefault(room, set())
+        return position
+
+    def _stop_listening_if_deserted(self, room: str) -> None:
+        if not self.rooms.get(room, True):
+            del self.rooms[room]
+            self.app.backplane.unsubscribe(self.name, room)
+
+    def _note_change(self, socket: Socket) -> None:
+        if socket.session.is_open:
+            self.app.backplane.change_session(socket.session)
 
     # Down: from the program to the clients
 
@@ -152,12 +216,21 @@ class Namespace(Registry):
         if target.is_local:
             await trio.lowlevel.checkpoint_if_cancelled()
             self.deliver(envelope)
+            await self._let_slow_members_read()
         else:
-            await self.app.backplane.publish(envelope)
-            self.app.deliver_arrived()
+            await self.publish(envelope)
+
+    async def publish(self, envelope: Envelope) -> None:
+        """Hands an event to the backplane: from here on it is not lost."""
+        await self.app.backplane.publish(envelope)
+        self.app.deliver_arrived()
+        await self._let_slow_members_read()
+
+    async def _let_slow_members_read(self) -> None:
+        """Lets the writers of members that were blocked write."""
         if self._is_held_up:
             self._is_held_up = False
-            await trio.lowlevel.checkpoint()  # lets the writers of slow members write
+            await trio.lowlevel.checkpoint()
 
     def emit_nowait(self, target: Target, event: str, arguments: tuple[Any, ...]) -> None:
         """See `Target.emit_nowait`."""
@@ -182,7 +255,7 @@ class Namespace(Registry):
                 except LimitError as error:
                     log.warning("%s", error)
                     call.leave(socket.id)
-            self._send(sockets, self._envelope(target, packet))
+            self._send(sockets, self._envelope(target, packet), b"")
             with trio.move_on_after(seconds):
                 await call.wait()
         finally:
@@ -193,14 +266,28 @@ class Namespace(Registry):
 
     def deliver(self, envelope: Envelope) -> None:
         """Puts an event behind what waits at each of its members; the flusher sends it."""
-        self._send(self.find(envelope), envelope)
+        if envelope.position is None:
+            offset = self.offset_of(envelope.packet)
+        else:
+            offset = str(envelope.position).encode()
+        self._send(self.find(envelope), envelope, offset)
+
+    def offset_of(self, packet: Encoded) -> bytes:
+        """The offset that goes with an event that has no place of its own: mostly none.
+
+        Clients take any text at the end of an event for an offset, an event's name included. So
+        where there is one they get the place that they have reached anyway.
+        """
+        if self.app.config.recovery_window and packet.text.endswith(b'"]'):
+            return str(self.app.backplane.position).encode()
+        return b""
 
     def next_ack_id(self) -> int:
         """A new id for acknowledgements; one counter serves all sockets of the namespace."""
         self._last_ack_id += 1
         return self._last_ack_id
 
-    def _send(self, sockets: Iterable[Socket], envelope: Envelope) -> None:
+    def _send(self, sockets: Iterable[Socket], envelope: Envelope, offset: bytes) -> None:
         """Encodes once for each framing in use, whatever the number of sockets."""
         frames: dict[str, bytes] = {}
         policy, is_volatile = envelope.policy, envelope.is_volatile
@@ -210,7 +297,7 @@ class Namespace(Registry):
             transport = connection.transport
             data = frames.get(transport.framing)
             if data is None:
-                data = frames[transport.framing] = transport.encode(envelope.packet)
+                data = frames[transport.framing] = transport.encode(envelope.packet, offset)
             if not transport.is_blocked:
                 connection.send_later(data, policy)
                 count += 1
@@ -223,94 +310,3 @@ class Namespace(Registry):
 
     def _envelope(self, target: Target, packet: Encoded, *, volatile: bool = False) -> Envelope:
         return Envelope(self.name, target.rooms, target.excepted, packet, target.policy, volatile)
-
-    # Up: from a client to the handlers
-
-    def dispatch(self, socket: Socket, packet: Packet) -> Awaitable[None]:
-        """Hands an event to its handler, to be awaited at once."""
-        arguments: list[Any] = packet.data
-        name: str | int = arguments.pop(0)
-        handler = self.handlers.events.get(name)
-        if handler is None:
-            handler = self.handlers.any_event
-            if handler is None:
-                return self._answer_unknown(socket, packet.id, str(name))
-            arguments.insert(0, str(name))
-        if handler.concurrency == 1:
-            return self._handle(handler, socket, packet.id, arguments)
-        return self._handle_concurrently(handler, socket, packet.id, arguments)
-
-    async def _handle(
-        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
-    ) -> None:
-        """Calls a handler, and acknowledges the event with what it returns.
-
-        One of the two doors where a program's exceptions stop.
-        """
-        try:
-            result = await handler.function(socket, *handler.validate(arguments))
-            if id is not None and result is not NO_ACK:
-                socket.acknowledge(id, result)
-        except Refuse as refusal:
-            self._answer_error(socket, id, refusal.code, refusal.message, refusal.details)
-        except LimitError as error:
-            log.warning("event %s of socket %s: %s", handler.event, socket.id, error)
-            self._answer_error(socket, id, "limit", str(error), None)
-        except Exception as error:
-            if isinstance(error, Disconnected) and socket.is_going:
-                log.debug("event %s outlived its socket %s", handler.event, socket.id)
-                return
-            error_id = new_error_id()
-            log.exception(
-                "the handler of %s failed for socket %s (error %s)",
-                handler.event,
-                socket.id,
-                error_id,
-            )
-            message = f"the server failed; its log has more under {error_id}"
-            self._answer_error(socket, id, "internal", message, {"id": error_id})
-            await self._report(socket, handler.event, error)
-
-    async def _handle_concurrently(
-        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
-    ) -> None:
-        """Calls a handler in a task of its own, when fewer than it may have are running."""
-        slot = socket.slot(handler.event, handler.concurrency)
-        await slot.acquire()
-        if not socket.can_send:
-            slot.release()
-            return
-
-        async def handle_in_slot() -> None:
-            try:
-                await self._handle(handler, socket, id, arguments)
-            finally:
-                slot.release()
-
-        socket.nursery.start_soon(handle_in_slot, name=f"handler of {handler.event}")
-
-    async def _report(self, socket: Socket, event: str, error: Exception) -> None:
-        """Tells `on_error`, whose own failure is only logged."""
-        if self.handlers.error is None:
-            return
-        try:
-            await self.handlers.error(socket, event, error)
-        except Exception:
-            log.exception("on_error failed for socket %s", socket.id)
-
-    async def _answer_unknown(self, socket: Socket, id: int | None, name: str) -> None:
-        log.debug("no handler for event %s of socket %s", printable(name), socket.id)
-        message = f"no handler for event {name[:100]!r}"
-        self._answer_error(socket, id, "unknown_event", message, None)
-
-    def _answer_error(
-        self, socket: Socket, id: int | None, code: str, message: str, details: Any
-    ) -> None:
-        """Tells a client what went wrong: in the acknowledgement, or by an `error` event."""
-        if not socket.can_send:
-            return
-        answer = {"error": {"code": code, "message": message, "details": sendable(details)}}
-        if id is not None:
-            socket.acknowledge(id, answer)
-        else:
-            socket.emit_error(answer)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from trio_rt.backplane.base import Settled
 from trio_rt.codec import attachments, socketio
 from trio_rt.codec.socketio import Encoded
 from trio_rt.errors import MisuseError
@@ -49,6 +50,19 @@ def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
         return Encoded(socketio.encode_ack(namespace, id, data, attachments=len(buffers)), buffers)
     except (TypeError, ValueError, RecursionError) as error:
         raise MisuseError(f"the value of an acknowledgement cannot be sent: {error}") from error
+
+
+def settle(result: Any) -> Settled:
+    """A handler's result as it is kept for resends; raises as `encode_event` does."""
+    packet = encode_ack("/", 0, result)
+    return Settled(packet.text[packet.text.index(b"[") :], packet.attachments)
+
+
+def encode_settled(namespace: str, id: int, result: Settled) -> Encoded:
+    """An acknowledgement with a result that was kept."""
+    count = len(result.attachments)
+    text = socketio.encode_ack_json(namespace, id, result.payload, attachments=count)
+    return Encoded(text, result.attachments)
 
 
 def unpack(arguments: list[Any]) -> Any:

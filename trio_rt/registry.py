@@ -17,7 +17,13 @@ class Registry:
         self.handlers = handlers
         """What has been registered."""
 
-    def on(self, event: str, *, concurrency: int = 1) -> Callable[[F], F]:
+    def on(
+        self,
+        event: str,
+        *,
+        concurrency: int = 1,
+        idempotent: Callable[..., Any] | None = None,
+    ) -> Callable[[F], F]:
         """Registers the handler of an event.
 
         The handler takes the socket and the payload. Annotated arguments are validated: attrs
@@ -29,13 +35,18 @@ class Registry:
         Args:
             event: its name, or `"*"` for all without a handler; that one gets the name first.
             concurrency: how many events of one socket it may handle at once. 1 keeps the order.
+            idempotent: makes a key of the payload, such as `lambda message: message.id`, where
+                clients may send an event again because its acknowledgement was late. The handler
+                runs once for each key and user within `Config.once_window`, and a resend gets the
+                first acknowledgement. `None` as a key runs it each time. Our own client sends
+                keys by itself.
 
         Raises:
             MisuseError: if it could never work, with what would.
         """
         if not isinstance(event, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MisuseError('on() takes the name of an event. Write: @server.on("say")')
-        return lambda function: self.handlers.add_event(event, function, concurrency)
+        return lambda function: self.handlers.add_event(event, function, concurrency, idempotent)
 
     def on_connect(self, function: F) -> F:
         """Registers `async def f(socket)`, run after authentication and before any event.
@@ -43,16 +54,44 @@ class Registry:
         A raised `Refuse` is told to the client as CONNECT_ERROR. The client hears that it is
         connected with the first thing that can reach it (an `emit`, a `join`), at the latest when
         the hook returns; after that, a `Refuse` is told by an `error` event and a disconnect.
+
+        A client that comes back with its session is connected before any hook runs. Then
+        `on_recover` is run; where there is none, this one, with `socket.recovered` true.
         """
         return self.handlers.add_hook("connect", function, "socket")
 
-    def on_disconnect(self, function: F) -> F:
-        """Registers `async def f(socket, reason)`, run once for every socket that was connected.
+    def on_recover(self, function: F) -> F:
+        """Registers `async def f(socket)`, run in place of `on_connect` when a client is back.
 
-        By then it has left its rooms (`socket.rooms` still has their names) and its tasks have
-        been cancelled. It is shielded, with `Config.disconnect_timeout` as its deadline.
+        The socket has the id, the rooms and the data that it had, and its client has got what it
+        missed. A raised `Refuse` puts it out.
+        """
+        return self.handlers.add_hook("recover", function, "socket")
+
+    def on_disconnect(self, function: F) -> F:
+        """Registers `async def f(socket, reason)`, run once for every connection of a socket.
+
+        Whatever ended it: `on_drop` and `on_leave` tell the two kinds apart. By then the socket
+        has left its rooms (`socket.rooms` still has their names) and its tasks have been
+        cancelled. It is shielded, with `Config.disconnect_timeout` as its deadline.
         """
         return self.handlers.add_hook("disconnect", function, "socket", "reason")
+
+    def on_drop(self, function: F) -> F:
+        """Registers `async def f(socket, reason)`, run when a client is lost and may come back.
+
+        What is emitted to the socket and its rooms meanwhile waits for it, for as long as
+        `Config.recovery_window` says. Run after `on_disconnect`, with the same deadline.
+        """
+        return self.handlers.add_hook("drop", function, "socket", "reason")
+
+    def on_leave(self, function: F) -> F:
+        """Registers `async def f(socket, reason)`, run once when a client has left for good.
+
+        At once if it left or was put out, else when it has not come back in time. Not run for
+        those who are connected when the server stops: they may come back to the next one.
+        """
+        return self.handlers.add_hook("leave", function, "socket", "reason")
 
     def on_error(self, function: F) -> F:
         """Registers `async def f(socket, event, error)`, told of handlers' unexpected failures.

@@ -18,6 +18,7 @@ from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
 from trio_rt.packets import sendable
 from trio_rt.reasons import Reason
+from trio_rt.recovery import Claim, readmit, split_auth, take_session
 from trio_rt.socket import CONNECTED, Socket
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Session:
 
     def _seconds_to_finish(self) -> float:
         config = self._connection.config
-        return len(self._sockets) * config.disconnect_timeout + config.close_timeout
+        hooks = 2 * len(self._sockets)  # on_disconnect, and on_drop or on_leave
+        return hooks * config.disconnect_timeout + config.close_timeout
 
     async def _finish(self, reason: Reason) -> None:
         """Runs `on_disconnect` for each socket, and closes the transport."""
@@ -125,27 +127,31 @@ class Session:
             self._say_refused(request, "Invalid namespace")
             return
         namespace.admissions += 1
-        socket = self._make_socket(namespace, request)
+        auth, claim, sends_keys = split_auth(request.auth or {})
+        socket = self._make_socket(namespace, auth)
+        socket.sends_keys = sends_keys
         try:
-            refusal = await self._admit(socket, request)
+            refusal = await self._admit(socket, request, claim)
             if refusal is not None:
                 await self._refuse(socket, request, refusal)
                 return
             socket.announce()
             if socket.reason is not None:  # it left while `on_connect` ran
-                await namespace.tell_disconnected(socket, socket.reason)
+                await namespace.tell_disconnected(socket, socket.reason, may_come_back=False)
         finally:
             namespace.admissions -= 1
             if not socket.connected:
                 socket.retire(self._connection.reason or reasons.CLIENT_DISCONNECT)
+                if not socket.was_connected:
+                    await self._forget_session(socket)
                 self._sockets.pop(namespace.name, None)
                 self._app.forget_if_deserted(namespace)
 
-    def _make_socket(self, namespace: Namespace, request: Connect) -> Socket:
+    def _make_socket(self, namespace: Namespace, auth: dict[str, Any]) -> Socket:
         seen = self._request
         handshake = Handshake(
             namespace=namespace.name,
-            auth=request.auth or {},
+            auth=auth,
             query=seen.query,
             headers=seen.headers,
             address=seen.address,
@@ -157,11 +163,11 @@ class Session:
         self._sockets[namespace.name] = socket
         return socket
 
-    async def _admit(self, socket: Socket, request: Connect) -> Refuse | None:
+    async def _admit(self, socket: Socket, request: Connect, claim: Claim | None) -> Refuse | None:
         """Asks all who may refuse. An exception of the program's refuses as well."""
         try:
             with trio.move_on_after(self._connection.config.auth_timeout) as scope:
-                await self._ask_all(socket, request)
+                await self._ask_all(socket, request, claim)
             if scope.cancelled_caught:
                 log.warning("connecting socket %s took too long", socket.id)
                 return Refuse("timeout", "connecting took too long")
@@ -179,15 +185,38 @@ class Session:
             return Refuse("disconnected", "the server does not want this client")
         return None
 
-    async def _ask_all(self, socket: Socket, request: Connect) -> None:
+    async def _ask_all(self, socket: Socket, request: Connect, claim: Claim | None) -> None:
+        """Authenticates, and runs middleware and hooks; one that is back is connected meanwhile."""
         handlers = socket.namespace.handlers
         socket.user = await self._app.auth.authenticate(socket.handshake)
-        for middleware in handlers.middleware:
-            await middleware(socket)
-        if socket.reason is None:
+        lost = None if claim is None else await take_session(self._app, socket, claim)
+        try:
+            for middleware in handlers.middleware:
+                await middleware(socket)
+            if socket.reason is not None:
+                return
             socket.may_connect(request)
-            if handlers.connect is not None:
-                await handlers.connect(socket)
+            if lost is None or claim is None or not await readmit(self._app, socket, lost, claim):
+                await self._open_session(socket)
+        finally:
+            if lost is not None and lost.is_open and not socket.recovered:
+                self._app.backplane.lose_session(lost)  # somebody said no, and may say yes later
+        hook = handlers.connect
+        if socket.recovered and handlers.recover is not None:
+            hook = handlers.recover
+        if hook is not None:
+            await hook(socket)
+
+    async def _open_session(self, socket: Socket) -> None:
+        """From here on the client may be lost and come back, if it and we care for that."""
+        socket.session.user = socket.user
+        config = self._connection.config
+        if config.recovery_window and self._request.query.get("recovery") != "0":
+            await self._app.backplane.open_session(socket.session)
+
+    async def _forget_session(self, socket: Socket) -> None:
+        with trio.move_on_after(self._connection.config.close_timeout, shield=True):
+            await self._app.backplane.end_session(socket.session)
 
     async def _refuse(self, socket: Socket, request: Connect, refusal: Refuse) -> None:
         """CONNECT_ERROR where the client does not know the socket yet, else an end of it."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import enum
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from trio_rt.auth import Handshake, User
+from trio_rt.backplane.base import SavedSession, Settled
 from trio_rt.calls import Call
 from trio_rt.codec import socketio
+from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.socketio import Encoded
 from trio_rt.connection import Connection
 from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError
 from trio_rt.machine.effects import Connect
+from trio_rt.machine.membership import Membership
 from trio_rt.nursery import SocketNursery
-from trio_rt.outbox import CLOSE, Block, Close, Policy
-from trio_rt.packets import encode_ack, encode_event, unpack
+from trio_rt.packets import encode_ack, encode_event, encode_settled, unpack
+from trio_rt.policies import CLOSE, Block, Close, Policy
 from trio_rt.reasons import CLIENT_DISCONNECT, INTERNAL_ERROR, SERVER_DISCONNECT, Reason
 from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target, check_names
 
@@ -38,6 +42,10 @@ _CONNECTING = SocketState.CONNECTING
 _DISCONNECTED = SocketState.DISCONNECTED
 
 
+def _new_secret() -> str:
+    return secrets.token_urlsafe(15)
+
+
 class Socket:
     """One client in one namespace.
 
@@ -48,17 +56,19 @@ class Socket:
     __slots__ = (
         "__weakref__",
         "_connection",
-        "_data",
         "_nursery",
         "_request",
-        "_rooms",
         "_slots",
         "handshake",
         "id",
         "namespace",
         "reason",
+        "recovered",
+        "sends_keys",
+        "session",
         "state",
         "user",
+        "was_connected",
     )
 
     def __init__(
@@ -75,10 +85,17 @@ class Socket:
         self.state = SocketState.CONNECTING
         self.reason: Reason | None = None
         """Why it was disconnected; None before that."""
+        self.recovered = False
+        """Whether it has the id, rooms and data of a session whose connection was lost, and its
+        client got what it had missed."""
+        self.session = SavedSession(id + _new_secret(), namespace.name, self.user, Membership(id))
+        """What it comes back with."""
+        self.was_connected = False
+        """Whether its client was told that it is connected."""
+        self.sends_keys = False
+        """Whether its client sends an idempotency key with each event."""
         self._connection = connection
         self._request: Connect | None = None  # while it may be answered
-        self._data: dict[str, Any] | None = None
-        self._rooms: set[str] | None = None
         self._nursery: SocketNursery | None = None
         self._slots: dict[str, trio.Semaphore] | None = None
 
@@ -95,14 +112,14 @@ class Socket:
     @property
     def rooms(self) -> frozenset[str]:
         """The rooms it has joined; in `on_disconnect` those it was in."""
-        return frozenset(self._rooms or ())
+        return self.session.membership.rooms
 
     @property
     def data(self) -> dict[str, Any]:
-        """Whatever the program wants to keep with the socket."""
-        if self._data is None:
-            self._data = {}
-        return self._data
+        """Whatever the program wants to keep with the socket; it comes back with it."""
+        if self.session.data is None:
+            self.session.data = {}
+        return self.session.data
 
     @property
     def connection(self) -> Connection:
@@ -124,14 +141,15 @@ class Socket:
     async def emit(self, event: str, *arguments: Any) -> None:
         """Sends an event to this client, in order with everything else that it gets.
 
-        A checkpoint only when cancelled, or when more waits than the network takes.
+        One whose connection was lost gets it when it comes back in time. A checkpoint only when
+        cancelled, or when more waits than the network takes.
 
         Args:
             event: its name.
             arguments: any JSON values, attrs classes and the like, with `bytes` anywhere in them.
 
         Raises:
-            Disconnected: if the socket is gone.
+            Disconnected: if the socket is gone for good.
             MisuseError: if the event cannot be sent.
         """
         await self.emit_with(CLOSE, event, arguments)
@@ -147,7 +165,8 @@ class Socket:
         if self._connection.transport.is_blocked:
             self._connection.drop()
             return False
-        self._send(encode_event(self.namespace.name, event, arguments))
+        packet = encode_event(self.namespace.name, event, arguments)
+        self._send(packet, self.namespace.offset_of(packet))
         return True
 
     async def call(self, event: str, *arguments: Any, timeout: float = DEFAULT_CALL_TIMEOUT) -> Any:
@@ -224,7 +243,7 @@ class Socket:
         if len(self.rooms.union(rooms)) > limit:
             raise LimitError(f"socket {self.id} in more than {limit} rooms (Config.max_rooms)")
         for room in rooms:
-            if self._rooms is None or room not in self._rooms:
+            if room not in self.session.membership:
                 await self.namespace.add_member(room, self)
                 self._check_connected()
 
@@ -272,11 +291,44 @@ class Socket:
         if not self._connection.multiplex.accepted(self._request):
             self.retire(CLIENT_DISCONNECT)
             return
+        self._connected()
+        self._connection.send(self._encode_reply())
+        self.namespace.add(self)
+
+    def come_back(self, session: SavedSession, missed: list[Envelope]) -> bool:
+        """Connects it with an earlier session: what the client missed goes before the reply.
+
+        Returns:
+            Whether it did; False if the client has left meanwhile.
+        """
+        assert self._request is not None, "it may not connect yet"
+        if not self._connection.multiplex.accepted(self._request):
+            self.retire(CLIENT_DISCONNECT)
+            return False
+        self._connected()
+        self.id, self.session = session.membership.sid, session
+        self.recovered = True
+        encode = self._connection.transport.encode
+        frames = [encode(event.packet, str(event.position).encode()) for event in missed]
+        # Together: the outbox takes one frame of any size, and they have their own limit.
+        self._connection.send(b"".join((*frames, self._encode_reply())))
+        self.namespace.add(self)
+        return True
+
+    def _connected(self) -> None:
         self._request = None
         self.state = CONNECTED
-        reply = socketio.encode_connect(self.namespace.name, {"sid": self.id})
-        self._connection.send_packet(reply)
-        self.namespace.add(self)
+        self.was_connected = True
+
+    def _encode_reply(self) -> bytes:
+        """The reply to CONNECT, with the private id where there is something to recover."""
+        reply: dict[str, Any] = {"sid": self.id}
+        if self.session.is_open:
+            reply["pid"] = self.session.pid
+        if self.sends_keys:
+            reply["rt"] = 1
+        text = socketio.encode_connect(self.namespace.name, reply)
+        return self._connection.transport.encode(Encoded(text))
 
     def acknowledge(self, id: int, result: Any) -> None:
         """Answers an event: a tuple is several arguments, None an empty acknowledgement.
@@ -287,6 +339,14 @@ class Socket:
             connection = self._connection
             packet = encode_ack(self.namespace.name, id, result)
             connection.send(connection.transport.encode(packet))
+
+    def acknowledge_again(self, id: int, result: Settled) -> None:
+        """Answers an event that runs once with what its first run was answered.
+
+        Nothing happens if the socket is gone.
+        """
+        if self.state is not _DISCONNECTED:
+            self._send(encode_settled(self.namespace.name, id, result))
 
     def retire(self, reason: Reason) -> bool:
         """Marks it as gone and cancels its work. False if that was done before, or never joined."""
@@ -314,17 +374,6 @@ class Socket:
         """Whether it has ended, or soon will: then `Disconnected` is nobody's failure."""
         return self.state is _DISCONNECTED or self._connection.stopped is not None
 
-    def note_joined(self, room: str) -> None:
-        """The namespace has made it a member."""
-        if self._rooms is None:
-            self._rooms = set()
-        self._rooms.add(room)
-
-    def note_left(self, room: str) -> None:
-        """The namespace has ended its membership."""
-        if self._rooms is not None:
-            self._rooms.discard(room)
-
     def say_disconnect(self) -> None:
         """Tells the client that it is put out: it will not come back by itself."""
         self._connection.multiplex.put_out(self.namespace.name, trio.current_time())
@@ -346,12 +395,16 @@ class Socket:
         """Emits with a policy for the case that the client reads too slowly."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self.announce()
-        self._check_connected()
-        data = self._connection.transport.encode(
-            encode_event(self.namespace.name, event, arguments)
-        )
-        if self._connection.transport.is_blocked:
-            await self._wait_room(len(data), policy)
+        self._check_awaited()
+        packet = encode_event(self.namespace.name, event, arguments)
+        if self.can_send and self._connection.transport.is_blocked:
+            await self._wait_room(len(packet.text), policy)
+        if self.session.is_open:
+            await self.namespace.publish(
+                Envelope(self.namespace.name, (self.id,), (), packet, policy)
+            )
+            return
+        data = self._connection.transport.encode(packet)
         if policy is CLOSE:
             self._connection.send(data)
         else:
@@ -368,11 +421,16 @@ class Socket:
         elif isinstance(policy, Close):
             with trio.move_on_after(self._connection.config.slow_timeout):
                 await self._connection.wait_room(size_bytes)
-        self._check_connected()
+        self._check_awaited()
 
-    def _send(self, packet: Encoded) -> None:
+    def _send(self, packet: Encoded, offset: bytes = b"") -> None:
         self.announce()
-        self._connection.send(self._connection.transport.encode(packet))
+        self._connection.send(self._connection.transport.encode(packet, offset))
+
+    def _check_awaited(self) -> None:
+        """Whether the client is there, or may come back and get what is sent meanwhile."""
+        if not self.session.is_open:
+            self._check_connected()
 
     def _check_connected(self) -> None:
         if not self.can_send:

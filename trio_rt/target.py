@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from trio_rt.errors import MisuseError
-from trio_rt.outbox import CLOSE, Block, Policy
+from trio_rt.policies import CLOSE, Block, Policy
 
 if TYPE_CHECKING:
     from trio_rt.namespace import Namespace

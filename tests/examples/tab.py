@@ -81,8 +81,8 @@ class Tab:
 
 @asynccontextmanager
 async def open_tab(server: Server, auth: dict[str, Any] | None = None) -> AsyncIterator[Tab]:
-    """A tab that has asked to connect, for the length of the block."""
-    url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
+    """A tab that has asked to connect, and will not recover, for the length of the block."""
+    url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket&recovery=0"
     stack = ExitStack()
     tab = Tab(await trio.to_thread.run_sync(_open, stack, url))
     try:

@@ -361,8 +361,8 @@ async def test_events_sent_before_connecting(play: Stage) -> None:
 
 
 async def test_reconnecting_makes_a_new_socket(play: Stage) -> None:
-    """A client that comes back by itself has a new id and on_connect runs again."""
-    server = new_server()
+    """Without recovery a client that comes back has a new id, and on_connect runs again."""
+    server = new_server(recovery_window=0)
     ids = Notes()
 
     @server.on_connect

@@ -28,11 +28,12 @@ class Page {
       open: this.open,
       connected: this.connected,
       refused: this.refused,
-      next: (emitter, event) => new Promise((resolve) => emitter.once(event, (...args) => resolve(args))),
+      next: (emitter, event) =>
+        new Promise((resolve) => emitter.once(event, (...args) => resolve(withoutOffset(args)))),
       acked: (socket, ...args) => new Promise((resolve) => socket.emit(...args, (...answer) => resolve(answer))),
       diary: (socket) => {
         const events = [];
-        socket.onAny((...event) => events.push(event));
+        socket.onAny((...event) => events.push(withoutOffset(event)));
         return events;
       },
       wire: (socket) => socket.io.engine.transport.ws,
@@ -88,6 +89,9 @@ class Page {
     }
   }
 }
+
+// An event that the client could recover has one more argument, which it shows to the program.
+const withoutOffset = (args) => (/^\d{13}-\d+$/.test(args.at(-1)) ? args.slice(0, -1) : args);
 
 // A Buffer has a toJSON of its own, which has run before the replacer sees the value.
 function encode(value) {

@@ -83,6 +83,16 @@ class Authenticator(ABC):
                 should tell a stranger nothing. Keep the cause for the log: `raise ... from error`.
         """
 
+    def recognize(self, before: User, now: User) -> User | None:
+        """Decides whether a client that comes back may have the session of `before`.
+
+        It was authenticated as `now`, and showed the session's private id.
+
+        Returns:
+            The user that the session has from now on; None if it is somebody else's.
+        """
+        return now if before.id == now.id else None
+
 
 class Anonymous(Authenticator):
     """Lets everyone in, each socket as a guest with a fresh id that nobody can guess."""
@@ -92,3 +102,7 @@ class Anonymous(Authenticator):
     async def authenticate(self, handshake: Handshake) -> User:
         """A new guest."""
         return User(f"guest-{secrets.token_urlsafe(12)}")
+
+    def recognize(self, before: User, now: User) -> User | None:
+        """The guest of before: the private id is all that a guest can show."""
+        return before

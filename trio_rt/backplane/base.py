@@ -1,48 +1,83 @@
-"""Contract of a backplane: how an event reaches the members of a room, wherever they are.
+"""Contract of a backplane: how events reach the members of rooms, and sessions their clients.
 
 The promise: `publish` returns when the event has its place in the order of all events, and from
 then on it is delivered to every node that has subscribed to one of its rooms, exactly once and in
-that order; a node that may have missed something is told so. It knows nothing of what rooms mean,
-and nothing of Socket.IO but the already encoded packet that it carries.
+that order; a node that may have missed something is told so. A session that was lost finds what
+it missed for as long as the configuration says, on any node, or is told that it does not.
+
+It knows nothing of what rooms mean, and nothing of Socket.IO but the already encoded packet that
+an envelope carries.
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import attrs
 
-from trio_rt.codec.socketio import Encoded
-from trio_rt.outbox import CLOSE, Policy
+from trio_rt.auth import User
+from trio_rt.codec.envelope import Envelope
+from trio_rt.codec.position import Position
+from trio_rt.config import Config
+from trio_rt.machine.membership import Membership
+
+__all__ = ["SID_CHARS", "Backplane", "Envelope", "Position", "SavedSession", "Settled"]
 
 
-@attrs.frozen
-class Position:
-    """A place in the order of all events."""
-
-    epoch: str
-    """Names the history; positions of different ones cannot be compared."""
-
-    offset: int
-    """Grows by one with every event of the epoch."""
+SID_CHARS = 20
+"""The length of a socket's id, with which its private id begins."""
 
 
-@attrs.frozen
-class Envelope:
-    """One event on its way to the members of rooms."""
+@attrs.define(eq=False, weakref_slot=False)
+class SavedSession:
+    """What makes a client the same one when it comes back on another connection."""
+
+    pid: str
+    """The private id: a secret between the client and us, which begins with the socket's id."""
 
     namespace: str
-    rooms: tuple[str, ...]
-    """Rooms, or ids of sockets, whose members get it; empty for everybody in the namespace."""
-    excepted: tuple[str, ...]
-    """Rooms, or ids of sockets, whose members do not."""
-    packet: Encoded
-    policy: Policy = CLOSE
-    """What happens at a member that reads too slowly."""
-    is_volatile: bool = False
-    """Whether members that cannot take it at once may go without."""
+
+    user: User
+
+    membership: Membership
+    """The socket's id and rooms, and since when."""
+
+    data: dict[str, Any] | None = None
+    """What the program keeps with the socket; None while that is nothing."""
+
+    is_open: bool = False
+    """Whether it can be recovered, now or when it is lost: the backplane has it."""
+
+    is_lost: bool = False
+    """Whether its connection has ended, and the window runs in which it may come back."""
+
+
+@attrs.frozen
+class Settled:
+    """The acknowledgement of an event that carried an idempotency key, without its id."""
+
+    payload: bytes
+    """JSON, a list."""
+
+    attachments: tuple[bytes, ...] = ()
 
 
 class Backplane(ABC):
     """What joins the nodes of one cluster; a single node has one in memory."""
+
+    @abstractmethod
+    def open(self, config: Config) -> None:
+        """A server begins: before anything else, and again whenever it is served anew."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Does what has to be done in the background, until it is cancelled."""
+
+    # Events
+
+    @property
+    @abstractmethod
+    def position(self) -> Position:
+        """Whatever this node gets up to here has been taken with `receive_nowait`."""
 
     @abstractmethod
     async def publish(self, envelope: Envelope) -> Position:
@@ -57,8 +92,12 @@ class Backplane(ABC):
         """Accepts a volatile event, or drops it where that would mean to wait."""
 
     @abstractmethod
-    async def subscribe(self, namespace: str, room: str) -> None:
-        """From here on events for this room arrive: its first local member joins."""
+    async def subscribe(self, namespace: str, room: str) -> Position:
+        """From here on events for this room arrive: its first local member joins.
+
+        Returns:
+            The position behind which they do.
+        """
 
     @abstractmethod
     def unsubscribe(self, namespace: str, room: str) -> None:
@@ -71,3 +110,77 @@ class Backplane(ABC):
     @abstractmethod
     async def wait(self) -> None:
         """Waits until something has arrived that was published elsewhere."""
+
+    # Sessions
+
+    @abstractmethod
+    async def open_session(self, session: SavedSession) -> None:
+        """A session begins; its membership is told since when."""
+
+    @abstractmethod
+    def change_session(self, session: SavedSession) -> None:
+        """The rooms of an open session have changed."""
+
+    @abstractmethod
+    def lose_session(self, session: SavedSession) -> None:
+        """Its connection has ended, and it may come back: its rooms are listened to until then.
+
+        Called before its socket leaves them.
+        """
+
+    @abstractmethod
+    async def find_session(self, pid: str) -> SavedSession | None:
+        """The open session with this private id, lost or not; whoever asks has proven nothing."""
+
+    @abstractmethod
+    async def take_session(self, session: SavedSession) -> bool:
+        """A lost session that was found has come back.
+
+        Returns:
+            Whether it is the caller's now: False if another one was faster, or it has ended.
+        """
+
+    @abstractmethod
+    async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
+        """What a session that was taken has missed, in order.
+
+        It is everything up to `position`, as that is when this returns: a socket that is made a
+        member before the next checkpoint misses nothing and gets nothing twice.
+
+        Args:
+            session: whose rooms count, each since it was joined.
+            since: what the client has got.
+
+        Returns:
+            None if some of it is not kept any more, or it is too much.
+        """
+
+    @abstractmethod
+    def keep_session(self, session: SavedSession) -> None:
+        """A session that was taken is connected again, and its socket is back in its rooms."""
+
+    @abstractmethod
+    async def end_session(self, session: SavedSession) -> bool:
+        """A session has ended for good.
+
+        Returns:
+            Whether it ended now: False if it had, or is somewhere else.
+        """
+
+    # Events that run once
+
+    @abstractmethod
+    async def claim(self, key: str) -> Settled | None:
+        """An event with an idempotency key arrived. Waits while the same one runs.
+
+        Returns:
+            The result of the first; None if this is the first: run it, then `settle` or `release`.
+        """
+
+    @abstractmethod
+    def settle(self, key: str, result: Settled) -> None:
+        """The event that was claimed has this result; resends get it as well."""
+
+    @abstractmethod
+    def release(self, key: str) -> None:
+        """The event that was claimed was given up without a result: a resend runs again."""

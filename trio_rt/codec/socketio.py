@@ -174,6 +174,11 @@ def encode_ack(namespace: str, id: int, data: Sequence[Any], *, attachments: int
     return _prefix(ACK, namespace, id, attachments) + _encode_json(data)
 
 
+def encode_ack_json(namespace: str, id: int, payload: bytes, *, attachments: int = 0) -> bytes:
+    """An ACK's text whose data, a list, is JSON already."""
+    return _prefix(ACK, namespace, id, attachments) + payload
+
+
 def encode_connect(namespace: str, data: dict[str, Any] | None = None) -> bytes:
     """A CONNECT's text: the client's request, or the server's reply with the `sid`."""
     return _prefix(CONNECT, namespace) + (b"" if data is None else _encode_json(data))

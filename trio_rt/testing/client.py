@@ -31,6 +31,7 @@ class Client:
     Args:
         wire: its opening handshake is done; owned from here on.
         answers_pings: whether it answers Engine.IO's pings.
+        takes_offsets: whether the server sends offsets behind events: it recovers sessions.
 
     Attributes:
         peer: its frames, to send what no client would.
@@ -40,13 +41,20 @@ class Client:
         error: how the server broke the protocol; raised by whatever waits then, and by the host.
     """
 
-    def __init__(self, wire: Wire, *, answers_pings: bool = True) -> None:
+    def __init__(
+        self, wire: Wire, *, answers_pings: bool = True, takes_offsets: bool = True
+    ) -> None:
         self.peer = WebSocketPeer(wire)
+        self.takes_offsets = takes_offsets
         self.answers_pings = answers_pings
         self.pings: list[float] = []
         self.close_code: int | None = None
         self.has_ended = False
         self.error: AssertionError | RemoteProtocolError | None = None
+        self.recovered: set[str] = set()
+        """Namespaces in which the server gave back the session of before."""
+        self._pids: dict[str, str] = {}
+        self._offsets: dict[str, str] = {}
         self.opened: Open | None = None
         """The open packet, when it has arrived."""
         self._packets: deque[Packet] = deque()
@@ -98,8 +106,20 @@ class Client:
             data: dict[str, Any] = packet.data.get("data") or {}
             raise Refuse(data.get("code", ""), packet.data["message"], data.get("details"))
         _check(packet.type == socketio.CONNECT, "CONNECT", packet)
+        shown = (auth or {}).get("pid")
+        if "pid" in packet.data:
+            self._pids[namespace] = packet.data["pid"]
+            if packet.data["pid"] == shown:
+                self.recovered.add(namespace)
         sid: str = packet.data["sid"]
         return sid
+
+    def claim(self, namespace: str = "/") -> dict[str, str]:
+        """What the next connection of the same client has to show as `auth` to be recovered."""
+        claim = {"pid": self._pids[namespace]}
+        if namespace in self._offsets:
+            claim["offset"] = self._offsets[namespace]
+        return claim
 
     async def emit(self, event: str, *arguments: Any, namespace: str = "/") -> None:
         """Sends an event; `bytes` may be anywhere in its arguments."""
@@ -262,8 +282,18 @@ class Client:
         self.close()
 
     def _note(self, packet: Packet) -> None:
+        self._take_offset(packet)
         self._packets.append(packet)
         self._tell()
+
+    def _take_offset(self, packet: Packet) -> None:
+        """The last argument of an event, as the official client sees it: any text.
+
+        What comes before the reply to CONNECT is an event that was missed.
+        """
+        is_plain = packet.type == socketio.EVENT and packet.id is None
+        if is_plain and self.takes_offsets and type(packet.data[-1]) is str:
+            self._offsets[packet.namespace] = packet.data.pop()
 
     def _end(self) -> None:
         self.has_ended = True

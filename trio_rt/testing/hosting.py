@@ -38,7 +38,8 @@ def open_session(
         query, headers: what handshakes show of the HTTP request that there was not.
     """
     decoder = FrameDecoder(max_message_bytes=app.config.max_payload_bytes)
-    transport = WebSocketTransport(wire, decoder)
+    wants_offsets = (query or {}).get("recovery") != "0"
+    transport = WebSocketTransport(wire, decoder, takes_offsets=wants_offsets)
     sid = secrets.token_urlsafe(15)
     connection = Connection(sid, transport, app.config, app.flusher, app.wheel)
     request = Request(
@@ -83,7 +84,9 @@ class Host:
         """
         ours, theirs = wires or memory_wire_pair()
         session = open_session(self.app, theirs, query=query, headers=headers)
-        client = Client(ours, answers_pings=answers_pings)
+        is_recoverable = self.app.config.recovery_window > 0
+        takes_offsets = is_recoverable and (query or {}).get("recovery") != "0"
+        client = Client(ours, answers_pings=answers_pings, takes_offsets=takes_offsets)
         self._clients.append(client)
         self._peers.append(client.peer)
         self._nursery.start_soon(session.run)

@@ -48,8 +48,13 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def encode(self, packet: Encoded) -> bytes:
-        """A Socket.IO packet with its attachments, ready for `send_nowait`."""
+    def encode(self, packet: Encoded, offset: bytes = b"") -> bytes:
+        """A Socket.IO packet with its attachments, ready for `send_nowait`.
+
+        Args:
+            packet: what to send.
+            offset: what an event's last argument says of its place, to clients that keep it.
+        """
 
     @abstractmethod
     def send_nowait(self, data: bytes) -> None:

@@ -27,6 +27,7 @@ class WebSocketTransport(Transport):
         received: bytes that came right behind the handshake.
         base64: the client takes no binary frames (`b64=1`).
         compress_from: bytes from which messages are compressed; None where that was not agreed on.
+        takes_offsets: the client wants to recover what it misses (not `recovery=0`).
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class WebSocketTransport(Transport):
         "_ending",
         "_received",
         "_rest",
+        "_takes_offsets",
         "_wire",
         "blocked",
         "framing",
@@ -55,6 +57,7 @@ class WebSocketTransport(Transport):
         *,
         base64: bool = False,
         compress_from: int | None = None,
+        takes_offsets: bool = True,
     ) -> None:
         self._wire = wire
         self.readable = wire.readable
@@ -62,6 +65,7 @@ class WebSocketTransport(Transport):
         self._decoder = decoder
         self._received = received
         self._compress_from = compress_from
+        self._takes_offsets = takes_offsets
         self.blocked = Bell()
         self._rest = b""
         self._ending: Reason | None = None  # why nothing more will be received
@@ -71,6 +75,8 @@ class WebSocketTransport(Transport):
         self.framing = "base64" if base64 else "plain"
         if compress_from is not None:
             self.framing += "+deflate"
+        if not takes_offsets:
+            self.framing += "-offset"
         if received:
             self.readable.ring()
 
@@ -92,11 +98,14 @@ class WebSocketTransport(Transport):
                 return self._take_control_frames(messages)
         return messages  # type: ignore[return-value]
 
-    def encode(self, packet: Encoded) -> bytes:
+    def encode(self, packet: Encoded, offset: bytes = b"") -> bytes:
         """See `Transport`."""
+        payload = b"4" + packet.text
+        if offset and self._takes_offsets:
+            payload = b'%b,"%b"]' % (payload[:-1], offset)
         if self._compress_from is None and not packet.attachments:
-            return frames.text_frame(b"4" + packet.text)
-        text = self._frame(b"4" + packet.text, is_text=True)
+            return frames.text_frame(payload)
+        text = self._frame(payload, is_text=True)
         if self.framing.startswith("base64"):
             parts = [
                 self._frame(engineio.encode_base64(part), is_text=True)

@@ -1,0 +1,205 @@
+"""How an event gets to its handler, and what the client is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from trio_rt.backplane.base import Backplane, Settled
+from trio_rt.codec.socketio import Packet, encode_json
+from trio_rt.errors import Disconnected, LimitError, Refuse
+from trio_rt.handlers import EventHandler, Handlers
+from trio_rt.log import log, new_error_id, printable
+from trio_rt.packets import sendable, settle
+from trio_rt.socket import Socket
+
+
+class _NoAck:
+    def __repr__(self) -> str:
+        return "NO_ACK"
+
+
+NO_ACK = _NoAck()
+"""Return it from a handler, and the event is not acknowledged at all."""
+
+_UNANSWERED = Settled(b"")
+
+Handle = Callable[[EventHandler, Socket, int | None, list[Any]], Awaitable[None]]
+
+
+class Dispatcher:
+    """Hands the events of one namespace to their handlers.
+
+    Args:
+        namespace: its name.
+        handlers: what was registered for it.
+        backplane: knows the results of events that run once.
+    """
+
+    __slots__ = ("_backplane", "_handlers", "_namespace")
+
+    def __init__(self, namespace: str, handlers: Handlers, backplane: Backplane) -> None:
+        self._namespace = namespace
+        self._handlers = handlers
+        self._backplane = backplane
+
+    def dispatch(self, socket: Socket, packet: Packet) -> Awaitable[None]:
+        """Hands an event to its handler, to be awaited at once."""
+        arguments: list[Any] = packet.data
+        name: str | int = arguments.pop(0)
+        handler = self._handlers.events.get(name)
+        if handler is None:
+            handler = self._handlers.any_event
+            if handler is None:
+                return self._answer_unknown(socket, packet.id, str(name))
+            arguments.insert(0, str(name))
+        handle: Handle = self._handle
+        if socket.sends_keys or handler.idempotent is not None:
+            handle = self._handle_once
+        if handler.concurrency == 1:
+            return handle(handler, socket, packet.id, arguments)
+        return self._handle_concurrently(handle, handler, socket, packet.id, arguments)
+
+    async def _handle(
+        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
+    ) -> None:
+        """Calls a handler, and acknowledges the event with what it returns.
+
+        This and `_handle_once` are one of the two doors where a program's exceptions stop.
+        """
+        try:
+            result = await handler.function(socket, *handler.validate(arguments))
+            if id is not None and result is not NO_ACK:
+                socket.acknowledge(id, result)
+        except Exception as error:
+            answer = await self._explain(handler, socket, error)
+            if answer is not None:
+                self._answer(socket, id, answer)
+
+    async def _handle_once(
+        self, handler: EventHandler, socket: Socket, id: int | None, arguments: list[Any]
+    ) -> None:
+        """As `_handle`, once for each key and user: a resend gets the first acknowledgement."""
+        key: Any = None
+        if socket.sends_keys and arguments and type(arguments[-1]) is str:
+            key = arguments.pop()
+        try:
+            values = handler.validate(arguments)
+            if key is None and handler.idempotent is not None:
+                key = handler.idempotent(*values)
+        except Exception as error:
+            answer = await self._explain(handler, socket, error)
+            if answer is not None:
+                self._answer(socket, id, answer)
+            return
+        if key is None:
+            await self._handle(handler, socket, id, arguments)
+            return
+        name = self._name_key(socket, handler, key)
+        settled = await self._backplane.claim(name)
+        if settled is None:
+            settled = await self._run_once(handler, socket, values, name)
+        if id is not None and settled is not _UNANSWERED and settled.payload:
+            socket.acknowledge_again(id, settled)
+
+    async def _run_once(
+        self, handler: EventHandler, socket: Socket, values: Any, name: str
+    ) -> Settled:
+        """Runs a handler whose key is claimed, and keeps what the client is answered."""
+        settled: Settled | None = None
+        try:
+            try:
+                result = await handler.function(socket, *values)
+                settled = _UNANSWERED if result is NO_ACK else settle(result)
+            except Exception as error:
+                answer = await self._explain(handler, socket, error)
+                if answer is not None:
+                    settled = settle(answer)
+        finally:
+            if settled is None:
+                self._backplane.release(name)
+            else:
+                self._backplane.settle(name, settled)
+        return settled or _UNANSWERED
+
+    def _name_key(self, socket: Socket, handler: EventHandler, key: Any) -> str:
+        """The key's name among those of all users and events."""
+        return encode_json((self._namespace, socket.user.id, handler.event, key)).decode()
+
+    async def _handle_concurrently(
+        self,
+        handle: Handle,
+        handler: EventHandler,
+        socket: Socket,
+        id: int | None,
+        arguments: list[Any],
+    ) -> None:
+        """Calls a handler in a task of its own, when fewer than it may have are running."""
+        slot = socket.slot(handler.event, handler.concurrency)
+        await slot.acquire()
+        if not socket.can_send:
+            slot.release()
+            return
+
+        async def handle_in_slot() -> None:
+            try:
+                await handle(handler, socket, id, arguments)
+            finally:
+                slot.release()
+
+        socket.nursery.start_soon(handle_in_slot, name=f"handler of {handler.event}")
+
+    # What went wrong
+
+    async def _explain(
+        self, handler: EventHandler, socket: Socket, error: Exception
+    ) -> dict[str, Any] | None:
+        """What a client is told of a handler's failure; None if it is gone anyway.
+
+        An unexpected one is logged, and told to `on_error`.
+        """
+        if isinstance(error, Refuse):
+            return _error(error.code, error.message, error.details)
+        if isinstance(error, LimitError):
+            log.warning("event %s of socket %s: %s", handler.event, socket.id, error)
+            return _error("limit", str(error), None)
+        if isinstance(error, Disconnected) and socket.is_going:
+            log.debug("event %s outlived its socket %s", handler.event, socket.id)
+            return None
+        error_id = new_error_id()
+        log.error(
+            "the handler of %s failed for socket %s (error %s)",
+            handler.event,
+            socket.id,
+            error_id,
+            exc_info=error,
+        )
+        await self._report(socket, handler.event, error)
+        message = f"the server failed; its log has more under {error_id}"
+        return _error("internal", message, {"id": error_id})
+
+    async def _report(self, socket: Socket, event: str, error: Exception) -> None:
+        """Tells `on_error`, whose own failure is only logged."""
+        if self._handlers.error is None:
+            return
+        try:
+            await self._handlers.error(socket, event, error)
+        except Exception:
+            log.exception("on_error failed for socket %s", socket.id)
+
+    async def _answer_unknown(self, socket: Socket, id: int | None, name: str) -> None:
+        log.debug("no handler for event %s of socket %s", printable(name), socket.id)
+        self._answer(socket, id, _error("unknown_event", f"no handler for event {name[:100]!r}"))
+
+    def _answer(self, socket: Socket, id: int | None, answer: dict[str, Any]) -> None:
+        """Tells a client what went wrong: in the acknowledgement, or by an `error` event."""
+        if not socket.can_send:
+            return
+        if id is not None:
+            socket.acknowledge(id, answer)
+        else:
+            socket.emit_error(answer)
+
+
+def _error(code: str, message: str, details: Any = None) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": sendable(details)}}
