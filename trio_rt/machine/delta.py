@@ -32,7 +32,7 @@ def diff(before: Any, after: Any) -> Any:
             inner = diff(was, value)
             if inner:
                 patch[name] = inner
-        elif not _is_same(was, value):
+        elif not is_same(was, value):
             patch[name] = value
     for name in before:
         if after.get(name) is None:
@@ -66,14 +66,14 @@ def _is_array(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return isinstance(value, (list, tuple))
 
 
-def _is_same(left: Any, right: Any) -> bool:
+def is_same(left: Any, right: Any) -> bool:
     """Equality as JSON has it: to Python, true is 1 and an array that holds it equals one of 1."""
     if type(left) is not type(right):
         return False
     if _is_object(left):
-        return left.keys() == right.keys() and all(_is_same(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(is_same(left[key], right[key]) for key in left)
     if _is_array(left):
-        return len(left) == len(right) and all(map(_is_same, left, right))
+        return len(left) == len(right) and all(map(is_same, left, right))
     return bool(left == right)
 
 
