@@ -1,0 +1,72 @@
+"""Connects again and again, ever more slowly and never in step with other nodes."""
+
+import random
+
+import trio
+
+from trio_rt.backplane.redis.dial import Dial
+from trio_rt.backplane.redis.settings import RedisSettings
+from trio_rt.errors import BackplaneDown, BackplaneRefused
+from trio_rt.log import log
+
+
+def pick_delay(attempt: int, settings: RedisSettings, number: float) -> float:
+    """Seconds before an attempt to connect: exponential backoff with full jitter.
+
+    Args:
+        attempt: how many failed before; 0 for the first one.
+        settings: the bounds.
+        number: random, from 0 up to 1.
+    """
+    longest = min(settings.max_backoff, settings.backoff * 2.0 ** min(attempt, 32))
+    return longest * number
+
+
+class Redial:
+    """Connections for one purpose, one after the other.
+
+    Args:
+        dial: where they come from.
+        name: what CLIENT LIST shows.
+    """
+
+    def __init__(self, dial: Dial, name: str) -> None:
+        self._dial = dial
+        self._name = name
+        self._failed = 0
+        self._connected_at: float | None = None
+        self.last_error = "not connected yet"
+        """Why there is no connection, while there is none."""
+
+    async def connect(self) -> trio.abc.Stream:
+        """Connects, however often it has to try.
+
+        The first attempt is made at once, those after a lost connection after a short random
+        time. A connection that was lost right after it was made counts as failed.
+
+        Raises:
+            BackplaneRefused: if none has succeeded so far. Later it is logged, and tried again.
+        """
+        if self._connected_at is not None:
+            lasted = trio.current_time() - self._connected_at
+            self._failed = 0 if lasted > self._dial.settings.max_backoff else self._failed + 1
+            await self._pause()
+        while True:
+            try:
+                stream = await self._dial.connect(self._name)
+            except BackplaneRefused as error:
+                if self._connected_at is None:
+                    raise
+                log.error("%s: %s", self._name, error)
+                self.last_error = str(error)
+            except BackplaneDown as error:
+                log.warning("%s: %s", self._name, error)
+                self.last_error = str(error)
+            else:
+                self._connected_at = trio.current_time()
+                return stream
+            self._failed += 1
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await trio.sleep(pick_delay(self._failed, self._dial.settings, random.random()))
