@@ -109,6 +109,7 @@ class Script:
         self.urls: list[str] = []
         self.times: list[float] = []
         self.error: Exception | None = None
+        self.is_silent = False
         self._buffer = buffer
         self._lines = trio.open_memory_channel[Line](100)
 
@@ -119,6 +120,8 @@ class Script:
         self.times.append(trio.current_time())
         if self.error is not None:
             raise self.error
+        if self.is_silent:
+            await trio.sleep_forever()
         line = Line(self._buffer)
         self._lines[0].send_nowait(line)
         try:

@@ -1,7 +1,7 @@
 """What happened to a client's connection, as a stream that no slow reader can make grow."""
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from weakref import WeakSet
 
 import attrs
 import trio
@@ -32,40 +32,60 @@ class Change:
 
 
 class Changes:
-    """Tells changes to all who listen."""
+    """The changes from its making on: `async for change in client.changes()`.
+
+    It ends when there can be no more. Of those that were not asked for yet the last 16 are kept.
+    """
 
     def __init__(self) -> None:
-        self._listeners: set[_Listener] = set()
+        self._changes: deque[Change] = deque(maxlen=KEPT)
         self._has_ended = False
+        self._news = trio.lowlevel.ParkingLot()
 
-    def tell(self, change: Change) -> None:
+    def add(self, change: Change) -> None:
         """Something changed."""
-        for listener in self._listeners:
-            listener.changes.append(change)
-            listener.lot.unpark_all()
+        self._changes.append(change)
+        self._news.unpark_all()
 
     def end(self) -> None:
         """Nothing will change any more."""
         self._has_ended = True
-        for listener in self._listeners:
-            listener.lot.unpark_all()
+        self._news.unpark_all()
 
-    async def listen(self) -> AsyncGenerator[Change, None]:
-        """The changes from the first wait on, until there can be no more."""
-        listener = _Listener()
-        self._listeners.add(listener)
-        try:
-            while True:
-                while listener.changes:
-                    yield listener.changes.popleft()
-                if self._has_ended:
-                    return
-                await listener.lot.park()
-        finally:
-            self._listeners.discard(listener)
+    def __aiter__(self) -> "Changes":
+        return self
+
+    async def __anext__(self) -> Change:
+        await trio.lowlevel.checkpoint()
+        while not self._changes:
+            if self._has_ended:
+                raise StopAsyncIteration
+            await self._news.park()
+        return self._changes.popleft()
 
 
-class _Listener:
+class Listeners:
+    """All who listen to the changes of one client, as long as they do."""
+
     def __init__(self) -> None:
-        self.changes: deque[Change] = deque(maxlen=KEPT)
-        self.lot = trio.lowlevel.ParkingLot()
+        self._changes: WeakSet[Changes] = WeakSet()
+        self._has_ended = False
+
+    def listen(self) -> Changes:
+        """One more, from now on."""
+        changes = Changes()
+        self._changes.add(changes)
+        if self._has_ended:
+            changes.end()
+        return changes
+
+    def tell(self, change: Change) -> None:
+        """Something changed."""
+        for changes in self._changes:
+            changes.add(change)
+
+    def end(self) -> None:
+        """Nothing will change any more."""
+        self._has_ended = True
+        for changes in self._changes:
+            changes.end()

@@ -32,7 +32,7 @@ import trio
 
 from trio_rt import reasons
 from trio_rt.client.address import websocket_url
-from trio_rt.client.changes import Change, Changes
+from trio_rt.client.changes import Change, Changes, Listeners
 from trio_rt.client.config import ClientConfig
 from trio_rt.client.connection import ClientConnection
 from trio_rt.client.namespace import Arrival, Auth, ClientNamespace
@@ -79,7 +79,7 @@ class Client:
         self._main = ClientNamespace(namespace, auth, self)
         self._namespaces = {namespace: self._main}
         self._auth = auth
-        self._changes = Changes()
+        self._watchers = Listeners()
         self._inbox: Inbox[Arrival] = Inbox(config.inbox_messages, config.inbox_bytes)
         self._arrived = Bell()  # the handlers'
         self._clock = Bell()  # the timer's
@@ -122,13 +122,13 @@ class Client:
         """Events of all namespaces that have not arrived, as far as is known."""
         return sum(namespace.pending for namespace in self._namespaces.values())
 
-    def changes(self) -> AsyncGenerator[Change, None]:
-        """What happens to the connection, from the first wait on: `async for`.
+    def changes(self) -> Changes:
+        """What happens to the connection, from now on: `async for change in client.changes()`.
 
-        It ends when the client is closed. Of changes that nobody has asked for yet the last 16
-        are kept.
+        It ends when the client is closed. Of changes that were not asked for yet the last 16 are
+        kept.
         """
-        return self._changes.listen()
+        return self._watchers.listen()
 
     async def wait_connected(self) -> None:
         """Waits until the client is connected; returns at once if it is.
@@ -180,11 +180,17 @@ class Client:
         return found
 
     def connect(self) -> None:
-        """Dials at once where the client waits to, or has given up."""
-        if self.state is ConnectionState.DISCONNECTED:
+        """Dials at once where the client waits to, or has given up.
+
+        Namespaces that were refused, or have put us out, are asked for again.
+        """
+        if self.state in _OVER:
             self._refusal = None
-            for namespace in self._namespaces.values():
+        for namespace in self._namespaces.values():
+            if namespace.has_ended:
                 namespace.begin()
+                if self._connection is not None:
+                    self._connection.knock(namespace)
         self._apply(self._reconnect.open(trio.current_time()))
 
     async def disconnect(self) -> None:
@@ -290,15 +296,13 @@ class Client:
                 self.connect()  # now, where it waits to
             while not self._is_done:
                 await self._progress.park()
-        if self.pending:
-            log.warning("closing: %d events have not arrived", self.pending)
         await self._say_goodbye()
 
     def close(self) -> None:
         """Ends it at once and for ever."""
         self._apply(self._reconnect.close())
         self._give_up(reasons.CLIENT_DISCONNECT)
-        self._changes.end()
+        self._watchers.end()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -343,7 +347,7 @@ class Client:
             elif isinstance(effect, Changed):
                 log.info("client of %s: %s", self._server, effect.after.value)
                 change = Change(effect.before, effect.after, effect.reason, self._main.recovered)
-                self._changes.tell(change)
+                self._watchers.tell(change)
             else:
                 self._give_up(effect.reason)
         self.tell_progress()
@@ -490,7 +494,8 @@ async def open_client(
             await client.finish()
         except Exception as raised:  # raised below: not as a group of the nursery's
             error = raised
-        client.close()
+        finally:
+            client.close()
     client.raise_failure()
     if error is not None:
         raise error

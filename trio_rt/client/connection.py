@@ -147,13 +147,14 @@ class ClientConnection:
             if isinstance(effect, SendPong):
                 self._has_pong = True
                 self._work.ring()
-                self._client.look_at_deadlines()
             elif isinstance(effect, End):
                 self.end(effect.reason)
             elif isinstance(effect, Opened):
                 self.max_payload_bytes = effect.max_payload_bytes
+                self._client.look_at_deadlines()
                 for namespace in self._client.namespaces:
-                    self.knock(namespace)
+                    if not namespace.has_ended:
+                        self.knock(namespace)
             else:
                 self._apply_to_namespace(effect, size_bytes)
 
@@ -183,7 +184,7 @@ class ClientConnection:
 
     def knock(self, namespace: ClientNamespace) -> None:
         """Asks to be let into a namespace, as soon as the session is open."""
-        if self._nursery is not None and self.max_payload_bytes:
+        if self._nursery is not None and self.max_payload_bytes and self.reason is None:
             self._nursery.start_soon(self._knock, namespace)
 
     async def _knock(self, namespace: ClientNamespace) -> None:

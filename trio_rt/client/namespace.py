@@ -262,7 +262,8 @@ class ClientNamespace:
             self._fail(old, LimitError(f"{old.event.event!r} made room for newer events"))
         if self._connection is not None:
             self._connection.queue(self)
-        self._client.look_at_deadlines()
+        if len(self._backlog) == 1:
+            self._client.look_at_deadlines()
         return entry
 
     def _forget(self, entry: Entry[Post]) -> None:
@@ -351,9 +352,20 @@ class ClientNamespace:
         """It does not come back by itself: whoever waits is told why."""
         self._error = error
         self._pid = self._offset = None
+        untold = 0
         for entry in self._backlog.clear():
-            self._fail(entry, _again(error))
+            if entry.event.answer is None:
+                untold += 1
+            else:
+                entry.event.answer.fail(_again(error))
+        if untold:
+            log.warning("%d events of %s have not arrived: %s", untold, self.name, error)
         self._tell()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does not come back by itself."""
+        return self._error is not None
 
     def begin(self) -> None:
         """It may be connected (again)."""
