@@ -1,6 +1,7 @@
-"""Real-time applications on Trio: a Socket.IO server with structured concurrency."""
+"""Real-time applications on Trio: a Socket.IO server and client with structured concurrency."""
 
 from trio_rt.auth import Anonymous, Authenticator, Handshake, JWTAuth, User
+from trio_rt.client import Change, Client, ClientConfig, ClientNamespace, open_client
 from trio_rt.config import Config
 from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import (
@@ -11,10 +12,13 @@ from trio_rt.errors import (
     MisuseError,
     RealtimeError,
     Refuse,
+    Refused,
     RemoteError,
     RemoteProtocolError,
     TransportClosed,
 )
+from trio_rt.machine.backlog import BacklogLimits, WhenFull
+from trio_rt.machine.reconnect import ConnectionState, ReconnectLimits
 from trio_rt.namespace import Namespace
 from trio_rt.policies import Block, Close, DropOldest, Latest
 from trio_rt.reasons import Reason
@@ -27,10 +31,16 @@ __all__ = [
     "NO_ACK",
     "Anonymous",
     "Authenticator",
+    "BacklogLimits",
     "Block",
     "CallTimeout",
+    "Change",
+    "Client",
+    "ClientConfig",
+    "ClientNamespace",
     "Close",
     "Config",
+    "ConnectionState",
     "Disconnected",
     "DropOldest",
     "Handshake",
@@ -43,7 +53,9 @@ __all__ = [
     "Namespace",
     "RealtimeError",
     "Reason",
+    "ReconnectLimits",
     "Refuse",
+    "Refused",
     "RemoteError",
     "RemoteProtocolError",
     "Replies",
@@ -54,4 +66,6 @@ __all__ = [
     "Target",
     "TransportClosed",
     "User",
+    "WhenFull",
+    "open_client",
 ]

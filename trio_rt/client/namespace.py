@@ -17,12 +17,12 @@ import trio
 from trio_rt import reasons
 from trio_rt.client.post import Answer, Post, read_answer, write_post
 from trio_rt.codec.socketio import ACK, EVENT, RESERVED_EVENTS, Packet
+from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError, Refuse, Refused
 from trio_rt.handlers import ANY_EVENT, EventHandler, inspect_handler
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.backlog import Backlog, Entry
 from trio_rt.machine.dialogue import Connected
-from trio_rt.namespace import NO_ACK
 from trio_rt.packets import sendable
 from trio_rt.reasons import Reason
 from trio_rt.target import DEFAULT_CALL_TIMEOUT
