@@ -51,7 +51,7 @@ from trio_rt.machine.reconnect import (
 from trio_rt.reasons import Reason
 from trio_rt.schedule.bell import Bell
 from trio_rt.target import DEFAULT_CALL_TIMEOUT
-from trio_rt.transport.messages import Dialer
+from trio_rt.transport.messages import Dialer, MessageStream
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -367,10 +367,14 @@ class Client:
 
     async def _run_dial(self, dial: Dial) -> None:
         """One attempt, and the connection that comes of it."""
+        scope = self._dials[dial]
         reason = reasons.TRANSPORT_CLOSE
         try:
-            with self._dials[dial]:
-                reason = await self._talk(dial)
+            with scope:
+                async with self._dialer(self._url) as messages:
+                    reason = await self._talk(dial, messages)
+                    if reason.code != reasons.CLIENT_DISCONNECT.code:
+                        scope.cancel()  # nobody is there who might take the transport's goodbye
         except TransportClosed as error:
             reason = error.reason
         except OSError as error:
@@ -383,15 +387,14 @@ class Client:
         now = trio.current_time()
         self._apply(self._reconnect.ended(dial, reason, now, random.random()))
 
-    async def _talk(self, dial: Dial) -> Reason:
-        async with self._dialer(self._url) as messages:
-            connection = ClientConnection(self, messages)
-            if self._dial is dial:
-                self._connection = connection
-            try:
-                return await connection.run()
-            finally:
-                connection.end(reasons.TRANSPORT_CLOSE)
+    async def _talk(self, dial: Dial, messages: MessageStream) -> Reason:
+        connection = ClientConnection(self, messages)
+        if self._dial is dial:
+            self._connection = connection
+        try:
+            return await connection.run()
+        finally:
+            connection.end(reasons.TRANSPORT_CLOSE)
 
     async def _keep_time(self) -> None:
         """Calls the machines at their deadlines."""
