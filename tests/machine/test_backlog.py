@@ -7,6 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from trio_rt.config import Config
 from trio_rt.errors import LimitError
 from trio_rt.machine.backlog import Backlog, BacklogLimits, Entry, WhenFull
 
@@ -248,6 +249,13 @@ def test_age_is_finite() -> None:
     """Nothing waits for ever."""
     with pytest.raises(ValueError, match="max_age"):
         BacklogLimits(max_age=math.inf)
+
+
+def test_given_up_before_the_server_forgets() -> None:
+    """What leaves at the last moment comes before the key is forgotten, or on a dead connection."""
+    server = Config()
+    found_dead = server.ping_interval + server.ping_timeout
+    assert BacklogLimits().max_age + found_dead <= server.once_window
 
 
 # --- Against a model

@@ -32,7 +32,7 @@ CLOSED = ConnectionState.CLOSED
 LIMITS = ReconnectLimits(
     backoff_base=1.0, backoff_max=5.0, stable_after=10.0, connect_timeout=20.0, max_attempts=3
 )
-LOST, REFUSED = reasons.TRANSPORT_CLOSE, reasons.SERVER_DISCONNECT
+LOST, REFUSED = reasons.TRANSPORT_CLOSE, reasons.REFUSED
 LEFT, TIMEOUT = reasons.CLIENT_DISCONNECT, reasons.CONNECT_TIMEOUT
 
 
