@@ -37,7 +37,7 @@ class ConnectionState(enum.Enum):
 class Cause(enum.Enum):
     """What may move the connection, in the words of the diagram."""
 
-    OPENED = "open()"
+    OPENED = "connect()"
     CONNECTED = "CONNECT accepted"
     ENDED = "ended, may come back"
     ENDED_FOR_GOOD = "ended for good"
