@@ -36,9 +36,6 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Auth = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
 """What is shown to the server: values, or a function that is asked for them at each attempt."""
 
-PACKET_BYTES = 64
-"""What a packet may have around its payload: type, namespace, ack id, key."""
-
 
 @attrs.frozen(eq=False)
 class Arrival:
@@ -244,11 +241,9 @@ class ClientNamespace:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check()
         size = post.size_bytes
-        if (
-            self._connection is not None
-            and size + PACKET_BYTES > self._connection.max_payload_bytes
-        ):
-            raise _too_large(post, self._connection)
+        connection = self._connection
+        if connection is not None and post.largest_bytes > connection.max_payload_bytes:
+            raise _too_large(post, connection)
         with self._client.listening():
             while (
                 self.connected
@@ -458,7 +453,7 @@ _UNKNOWN = reasons.TRANSPORT_CLOSE.because(
 
 def _too_large(post: Post, connection: ClientConnection) -> LimitError:
     return LimitError(
-        f"event {post.event!r} has {post.size_bytes} bytes; the server takes messages of "
+        f"event {post.event!r} has a message of {post.largest_bytes} bytes; the server takes messages of "
         f"{connection.max_payload_bytes} bytes"
     )
 

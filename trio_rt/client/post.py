@@ -9,6 +9,9 @@ from trio_rt.errors import Refused
 from trio_rt.packets import encode_event, unpack
 from trio_rt.schedule.bell import Bell
 
+PACKET_BYTES = 64
+"""What a packet may have around its payload: type, namespace, ack id, key."""
+
 
 class Answer:
     """What the server says to a call, as soon as it is there."""
@@ -60,6 +63,11 @@ class Post:
     def size_bytes(self) -> int:
         """What it takes in memory and on the wire, about."""
         return len(self.body) + sum(map(len, self.attachments))
+
+    @property
+    def largest_bytes(self) -> int:
+        """The size of the largest message that carries it, about."""
+        return max(len(self.body) + PACKET_BYTES, *map(len, self.attachments), 0)
 
     def address(self, namespace: str, id: int | None, key: str | None) -> tuple[str | bytes, ...]:
         """The messages that carry it: the packet, then its attachments.
