@@ -12,8 +12,9 @@ import trio
 
 from trio_rt.absentees import Absentees
 from trio_rt.auth import Anonymous, Authenticator
-from trio_rt.backplane.base import Backplane
+from trio_rt.backplane.base import Backplane, Envelope
 from trio_rt.backplane.memory import MemoryBackplane
+from trio_rt.cluster import Cluster
 from trio_rt.config import Config
 from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError
@@ -64,6 +65,7 @@ class App(Registry):
         self.wheel = Wheel()
         self.sessions: dict[Connection, Session] = {}
         """Everybody who is connected to this node."""
+        self._cluster = Cluster(self)
         self._root = Namespace("/", self.handlers, self)
         self._namespaces: dict[str, Namespace] = {"/": self._root}
         self._patterns: list[tuple[Matcher, Registry]] = []
@@ -153,11 +155,18 @@ class App(Registry):
             await session.put_out_all()
 
     def deliver_arrived(self) -> None:
-        """Hands everything that the backplane has for this node to its members, in order."""
-        for envelope in self.backplane.receive_nowait():
-            namespace = self._namespaces.get(envelope.namespace)
-            if namespace is not None:
-                namespace.deliver(envelope)
+        """Hands everything that the backplane has for this node to whom it is for, in order."""
+        for arrival in self.backplane.receive_nowait():
+            if isinstance(arrival, Envelope):
+                namespace = self._namespaces.get(arrival.namespace)
+                if namespace is not None:
+                    namespace.deliver(arrival)
+            else:
+                self._cluster.take(arrival)
+
+    def get_namespace(self, name: str) -> Namespace | None:
+        """The namespace of this name, if anybody is in it or it was registered."""
+        return self._namespaces.get(name)
 
     async def run_services(
         self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
@@ -171,6 +180,7 @@ class App(Registry):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.backplane.run)
                 nursery.start_soon(self._see_off_absentees)
+                nursery.start_soon(self._cluster.run)
                 nursery.start_soon(self.flusher.run)
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self._receive)

@@ -9,17 +9,18 @@ import trio
 
 from trio_rt.absentees import Absentee
 from trio_rt.backplane.base import Envelope, Position, SavedSession
-from trio_rt.calls import Call
+from trio_rt.codec.questions import Members
 from trio_rt.codec.socketio import Encoded
 from trio_rt.dispatch import Dispatcher
-from trio_rt.errors import LimitError, MisuseError
+from trio_rt.errors import MisuseError
 from trio_rt.handlers import Handlers
 from trio_rt.log import log
-from trio_rt.packets import encode_event, unpack
-from trio_rt.reasons import Reason
+from trio_rt.packets import encode_event
+from trio_rt.queries import Queries
+from trio_rt.reasons import HISTORY_LOST, Reason
 from trio_rt.registry import Registry
 from trio_rt.socket import Socket
-from trio_rt.target import Replies, Target
+from trio_rt.target import Target
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -41,6 +42,8 @@ class Namespace(Registry):
         """Clients that are being let in, or not."""
         self.dispatch = Dispatcher(name, handlers, app.backplane).dispatch
         """Hands an event of a socket to its handler, to be awaited at once."""
+        self.queries = Queries(self)
+        """Asks about its sockets in the whole cluster."""
         self._last_ack_id = 0
         self._is_held_up = False  # a member of the last fan-out was blocked
 
@@ -107,7 +110,7 @@ class Namespace(Registry):
         """A socket is gone: leaves its rooms and runs `on_disconnect`, exactly once."""
         if not socket.retire(reason):
             return
-        may_come_back = socket.session.is_open and reason.come_back
+        may_come_back = socket.session.is_open and reason.come_back and reason.keeps_session
         if may_come_back:
             self._wait_for(socket, reason)  # before it leaves its rooms
         self.sockets.pop(socket.id, None)
@@ -152,7 +155,7 @@ class Namespace(Registry):
         deadline = trio.current_time() + self.app.config.recovery_window
         self.app.absentees.add(Absentee(socket.session, self, reason, keep, deadline))
 
-    def find(self, target: Target | Envelope) -> Iterable[Socket]:
+    def find(self, target: Target | Envelope | Members) -> Iterable[Socket]:
         """The connected sockets of this node that are meant."""
         if not target.rooms:
             found: Iterable[Socket] = self.sockets.values()
@@ -241,28 +244,9 @@ class Namespace(Registry):
             self.app.backplane.publish_nowait(envelope)
             self.app.deliver_arrived()
 
-    async def call(
-        self, target: Target, event: str, arguments: tuple[Any, ...], seconds: float
-    ) -> Replies:
-        """See `Target.call`."""
-        sockets = list(self.find(target))
-        call, id = Call(socket.id for socket in sockets), self.next_ack_id()
-        packet = encode_event(self.name, event, arguments, id=id)
-        try:
-            for socket in sockets:
-                try:
-                    socket.connection.expect(self.name, id, call, socket.id)
-                except LimitError as error:
-                    log.warning("%s", error)
-                    call.leave(socket.id)
-            self._send(sockets, self._envelope(target, packet), b"")
-            with trio.move_on_after(seconds):
-                await call.wait()
-        finally:
-            for socket in sockets:
-                socket.connection.forget(self.name, id)
-        answers = {sid: unpack(arguments) for sid, arguments in call.owed.answers.items()}
-        return Replies(answers, frozenset(call.owed.waiting | call.owed.gone))
+    def send_request(self, sockets: Iterable[Socket], packet: Encoded) -> None:
+        """Sends an event that asks for an acknowledgement."""
+        self._send(sockets, Envelope(self.name, (), (), packet), b"")
 
     def deliver(self, envelope: Envelope) -> None:
         """Puts an event behind what waits at each of its members; the flusher sends it."""
@@ -281,6 +265,15 @@ class Namespace(Registry):
         if self.app.config.recovery_window and packet.text.endswith(b'"]'):
             return str(self.app.backplane.position).encode()
         return b""
+
+    def begin_anew(self, room: str) -> None:
+        """Events for a room are lost: its members are told, by sessions that begin anew.
+
+        Args:
+            room: its name; empty for everybody.
+        """
+        for socket in list(self._members(room) if room else self.sockets.values()):
+            socket.connection.stop(HISTORY_LOST)
 
     def next_ack_id(self) -> int:
         """A new id for acknowledgements; one counter serves all sockets of the namespace."""

@@ -23,6 +23,9 @@ class Reason:
     close_code: int = 1000
     """The status of the WebSocket close frame (RFC 6455, section 7.4)."""
 
+    keeps_session: bool = True
+    """Whether one that comes back may recover what it missed."""
+
     def __str__(self) -> str:
         return self.code
 
@@ -62,6 +65,13 @@ OVERRUN = Reason(
 )
 SERVER_SHUTDOWN = Reason(
     "server shutting down", "the server is shutting down", come_back=True, close_code=1001
+)
+HISTORY_LOST = Reason(
+    "history lost",
+    "events were lost on the way; the session begins anew",
+    come_back=True,
+    close_code=1012,
+    keeps_session=False,
 )
 INTERNAL_ERROR = Reason(
     "internal error", "the server failed; its log says how", come_back=True, close_code=1011

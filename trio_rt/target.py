@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from trio_rt.codec.questions import SocketInfo
 from trio_rt.errors import MisuseError
 from trio_rt.policies import CLOSE, Block, Policy
 
@@ -32,6 +33,29 @@ class Replies:
 
     missing: frozenset[str]
     """The sockets that did not answer in time, or went away."""
+
+    missing_nodes: frozenset[str] = frozenset()
+    """Nodes of the cluster that were asked in vain; their sockets are not among the missing."""
+
+
+@attrs.frozen
+class Found:
+    """The sockets that somebody asked for."""
+
+    sockets: tuple[SocketInfo, ...]
+
+    missing_nodes: frozenset[str]
+    """Nodes of the cluster that did not say theirs in time."""
+
+
+@attrs.frozen
+class Total:
+    """A number of sockets."""
+
+    count: int
+
+    missing_nodes: frozenset[str]
+    """Nodes of the cluster whose sockets are not counted, because they did not answer in time."""
 
 
 @attrs.frozen
@@ -137,7 +161,56 @@ class Target:
         seconds = DEFAULT_CALL_TIMEOUT if seconds is None else seconds
         if self.socket is not None:
             return await self.socket.call(event, *arguments, timeout=seconds)
-        return await self.namespace.call(self, event, arguments, seconds)
+        return await self.namespace.queries.call(self, event, arguments, seconds)
+
+    async def sockets(self, *, timeout: float = DEFAULT_CALL_TIMEOUT) -> Found:
+        """Who they are, in the whole cluster.
+
+        Args:
+            timeout: seconds that other nodes may take; it does not wait for those that are gone.
+        """
+        return await self._everybody.namespace.queries.find(self, timeout)
+
+    async def count(self, *, timeout: float = DEFAULT_CALL_TIMEOUT) -> Total:
+        """How many they are, in the whole cluster; `timeout` as for `sockets`."""
+        return await self._everybody.namespace.queries.count(self, timeout)
+
+    async def disconnect(
+        self, close: bool = False, *, timeout: float = DEFAULT_CALL_TIMEOUT
+    ) -> Total:
+        """Puts all of them out of the namespace, as `Socket.disconnect` does.
+
+        Args:
+            close: closes their connections as well.
+            timeout: as for `sockets`.
+
+        Returns:
+            How many were put out.
+        """
+        return await self._everybody.namespace.queries.put_out(self, close, timeout)
+
+    async def join(self, *rooms: str, timeout: float = DEFAULT_CALL_TIMEOUT) -> Total:
+        """Makes all of them join rooms; the result and `timeout` are as for `disconnect`.
+
+        Sockets that are in too many rooms already are left as they are.
+        """
+        check_names(rooms)
+        return await self._everybody.namespace.queries.move(self, timeout, joined=rooms)
+
+    async def leave(self, *rooms: str, timeout: float = DEFAULT_CALL_TIMEOUT) -> Total:
+        """Makes all of them leave rooms; the result and `timeout` are as for `disconnect`."""
+        check_names(rooms)
+        return await self._everybody.namespace.queries.move(self, timeout, left=rooms)
+
+    @property
+    def _everybody(self) -> Target:
+        """This target, where it can mean sockets of other nodes."""
+        if self.socket is not None:
+            raise MisuseError(
+                "one socket is asked directly: socket.rooms, socket.join(...), "
+                "socket.disconnect(). Everybody in a room: server.to('room').sockets()"
+            )
+        return self
 
 
 def check_names(rooms: tuple[Any, ...]) -> None:

@@ -9,18 +9,36 @@ It knows nothing of what rooms mean, and nothing of Socket.IO but the already en
 an envelope carries.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import attrs
 
 from trio_rt.auth import User
+from trio_rt.backplane.leases import Held, Lease, Leases
+from trio_rt.backplane.nodes import Answers, Fenced, NodeDown, Nodes, Note, Question
 from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.position import Position
 from trio_rt.config import Config
 from trio_rt.machine.membership import Membership
 
-__all__ = ["SID_CHARS", "Backplane", "Envelope", "Position", "SavedSession", "Settled"]
+__all__ = [
+    "SID_CHARS",
+    "Answers",
+    "Arrival",
+    "Backplane",
+    "Envelope",
+    "Fenced",
+    "Gap",
+    "Held",
+    "Lease",
+    "NodeDown",
+    "Note",
+    "Position",
+    "Question",
+    "SavedSession",
+    "Settled",
+]
 
 
 SID_CHARS = 20
@@ -61,7 +79,23 @@ class Settled:
     attachments: tuple[bytes, ...] = ()
 
 
-class Backplane(ABC):
+@attrs.frozen
+class Gap:
+    """Events of a room did not reach this node, and cannot be read any more.
+
+    Its members have to be told: their sessions cannot be recovered, and begin anew.
+    """
+
+    namespace: str
+    room: str
+    """Empty for what was sent to several rooms or to everybody."""
+
+
+Arrival = Envelope | Gap | Question | Note | NodeDown | Fenced
+"""What the backplane has for a node, in order."""
+
+
+class Backplane(Nodes, Leases):
     """What joins the nodes of one cluster; a single node has one in memory."""
 
     @abstractmethod
@@ -104,7 +138,7 @@ class Backplane(ABC):
         """Events for this room need not arrive any more: its last local member has left."""
 
     @abstractmethod
-    def receive_nowait(self) -> list[Envelope]:
+    def receive_nowait(self) -> list[Arrival]:
         """Takes all that has arrived for this node, in order."""
 
     @abstractmethod

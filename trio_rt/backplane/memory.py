@@ -1,15 +1,22 @@
 """The backplane of a single node: everything stays in this process."""
 
 import hmac
+import secrets
 import time
+from collections.abc import Iterable
 
 import trio
 
 from trio_rt.backplane.base import (
     SID_CHARS,
+    Answers,
+    Arrival,
     Backplane,
     Envelope,
+    Held,
+    Lease,
     Position,
+    Question,
     SavedSession,
     Settled,
 )
@@ -30,10 +37,15 @@ class MemoryBackplane(Backplane):
 
     def open(self, config: Config) -> None:
         """See `Backplane`. Begins with nothing: sessions of an earlier time are gone."""
-        self._arrived: list[Envelope] = []
+        self._arrived: list[Arrival] = []
         self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
         self._own_logs: set[str] = set()  # those who were sent something alone, by the same
         self._held: dict[str, frozenset[str]] = {}  # rooms of lost sessions, by the same
+        self._node = secrets.token_urlsafe(9)
+        self._leases: dict[str, int] = {}  # tokens
+        self._last_token = 0
+        self._states: dict[str, bytes] = {}
+        self._writers: dict[str, int] = {}  # tokens, for the states
         self._running: dict[str, trio.Event] = {}  # claimed keys that somebody waits for
         self._history = History(
             HistoryLimits(
@@ -85,7 +97,7 @@ class MemoryBackplane(Backplane):
         """See `Backplane`."""
         self._history.end(namespace, room)
 
-    def receive_nowait(self) -> list[Envelope]:
+    def receive_nowait(self) -> list[Arrival]:
         """See `Backplane`."""
         arrived, self._arrived = self._arrived, []
         return arrived
@@ -163,6 +175,81 @@ class MemoryBackplane(Backplane):
     def _let_go(self, session: SavedSession) -> None:
         for room in self._held.pop(session.membership.sid, ()):
             self._history.end(session.namespace, room)
+
+    # Other nodes, of which there are none
+
+    @property
+    def node(self) -> str:
+        """See `Nodes`."""
+        return self._node
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """See `Nodes`."""
+        return frozenset({self._node})
+
+    async def ask(
+        self,
+        body: bytes,
+        *,
+        nodes: Iterable[str] | None = None,
+        timeout: float,
+    ) -> Answers:
+        """See `Nodes`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return Answers({}, frozenset(nodes or ()) - {self._node})
+
+    def answer(self, question: Question, body: bytes) -> None:
+        """See `Nodes`. Nobody asks."""
+
+    def tell(self, namespace: str, room: str, body: bytes) -> None:
+        """See `Nodes`. Nobody listens."""
+
+    # Leases, which are nobody else's
+
+    async def acquire(self, name: str, seconds: float) -> Lease | Held:
+        """See `Leases`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if name not in self._leases:
+            self._last_token += 1
+            self._leases[name] = self._last_token
+        return Lease(name, self._leases[name], trio.current_time() + seconds)
+
+    async def renew(self, lease: Lease, seconds: float) -> Lease | None:
+        """See `Leases`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._leases.get(lease.name) != lease.token:
+            return None
+        return Lease(lease.name, lease.token, trio.current_time() + seconds)
+
+    async def give_back(self, lease: Lease) -> None:
+        """See `Leases`."""
+        if self._leases.get(lease.name) == lease.token:
+            del self._leases[lease.name]
+
+    async def save(self, lease: Lease, state: bytes | None) -> bool:
+        """See `Leases`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        newest = max(self._leases.get(lease.name, 0), self._writers.get(lease.name, 0))
+        if newest > lease.token:
+            return False
+        if state is None:
+            self._states.pop(lease.name, None)
+            self._writers.pop(lease.name, None)
+        else:
+            self._states[lease.name] = state
+            self._writers[lease.name] = lease.token
+        return True
+
+    async def load(self, name: str) -> bytes | None:
+        """See `Leases`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._states.get(name)
+
+    async def holders(self, prefix: str) -> dict[str, str]:
+        """See `Leases`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return {name: self._node for name in self._leases if name.startswith(prefix)}
 
     # Events that run once
 

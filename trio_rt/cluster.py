@@ -1,0 +1,69 @@
+"""This node among the others: what they ask is answered, what they tell is passed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trio_rt import queries
+from trio_rt.backplane.base import Arrival, Gap, Question
+from trio_rt.codec.questions import decode_question
+from trio_rt.errors import RemoteProtocolError
+from trio_rt.log import log
+
+if TYPE_CHECKING:
+    from trio_rt.app import App
+
+MAX_WAITING = 1_000
+"""Questions that may wait; of more, the askers hear nothing in time."""
+
+MAX_AT_ONCE = 100
+"""Of them, those that are being done."""
+
+
+class Cluster:
+    """Passes on what other nodes say, and answers them.
+
+    Args:
+        app: whose sockets it is about.
+    """
+
+    __slots__ = ("_app", "_questions", "_receive")
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._questions, self._receive = trio.open_memory_channel[Question](MAX_WAITING)
+
+    def take(self, arrival: Arrival) -> None:
+        """Something arrived that is no event."""
+        if isinstance(arrival, Gap):
+            namespace = self._app.get_namespace(arrival.namespace)
+            if namespace is not None:
+                namespace.begin_anew(arrival.room)
+        elif isinstance(arrival, Question):
+            try:
+                self._questions.send_nowait(arrival)
+            except trio.WouldBlock:
+                log.error("more than %d questions of other nodes wait: dropped one", MAX_WAITING)
+
+    async def run(self) -> None:
+        """Answers questions, each in a task of its own, until it is cancelled."""
+        slots = trio.Semaphore(MAX_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            while True:
+                question = await self._receive.receive()
+                await slots.acquire()
+                nursery.start_soon(self._answer, question, slots)
+
+    async def _answer(self, question: Question, slots: trio.Semaphore) -> None:
+        try:
+            asked = decode_question(question.body)
+            body = await queries.answer(self._app.get_namespace(asked.namespace), asked)
+            self._app.backplane.answer(question, body)
+        except RemoteProtocolError as error:
+            log.warning("node %s: %s", question.node, error)
+        except Exception:
+            log.exception("a question of node %s could not be answered", question.node)
+        finally:
+            slots.release()

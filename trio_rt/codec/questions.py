@@ -1,0 +1,112 @@
+"""What the nodes of a cluster ask each other about their sockets, and what they answer.
+
+Written in msgpack, which knows bytes. A node that is newer or older may ask what another one does
+not understand: then there is no answer, and the asker is told that the node is missing.
+"""
+
+from typing import Any
+
+import msgspec
+
+from trio_rt.errors import RemoteProtocolError
+
+
+class Members(msgspec.Struct, frozen=True):
+    """Which sockets are meant; as in an envelope."""
+
+    namespace: str
+    rooms: tuple[str, ...]
+    excepted: tuple[str, ...]
+
+
+class Find(Members, frozen=True, tag="find"):
+    """Who are they? Answered by a list of `SocketInfo`."""
+
+
+class Count(Members, frozen=True, tag="count"):
+    """How many are they? Answered by a number."""
+
+
+class CallThem(Members, frozen=True, tag="call"):
+    """Emit an event to them and gather the acknowledgements: a `Gathered`."""
+
+    event: str
+    arguments: list[Any]
+    seconds: float
+
+
+class PutOut(Members, frozen=True, tag="put out"):
+    """Disconnect them. Answered, when it is done, by their number."""
+
+    closes: bool
+    """Whether their connections are closed as well."""
+
+
+class Move(Members, frozen=True, tag="move"):
+    """Make them join and leave rooms. Answered, when it is done, by their number."""
+
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+Question = Find | Count | CallThem | PutOut | Move
+
+
+class SocketInfo(msgspec.Struct, frozen=True):
+    """What one socket was when somebody asked."""
+
+    id: str
+    namespace: str
+    user_id: str
+    user_name: str
+    rooms: frozenset[str]
+    data: Any
+    """`socket.data`, as plain values."""
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """The acknowledgements of one node's sockets."""
+
+    answers: dict[str, list[Any]]
+    """The arguments of each, by socket id."""
+
+    missing: list[str]
+    """Sockets that did not answer in time, or went away."""
+
+
+encode = msgspec.msgpack.encode
+_question = msgspec.msgpack.Decoder(Question)
+_sockets = msgspec.msgpack.Decoder(list[SocketInfo])
+_number = msgspec.msgpack.Decoder(int)
+_gathered = msgspec.msgpack.Decoder(Gathered)
+
+
+def decode_question(body: bytes) -> Question:
+    """Reads a question; raises `RemoteProtocolError` if it is none that we know."""
+    found: Question = _read(_question, body)
+    return found
+
+
+def decode_sockets(body: bytes) -> list[SocketInfo]:
+    """Reads the answer to `Find`; raises as `decode_question`."""
+    found: list[SocketInfo] = _read(_sockets, body)
+    return found
+
+
+def decode_number(body: bytes) -> int:
+    """Reads the answer to `Count`, `PutOut` and `Move`; raises as `decode_question`."""
+    found: int = _read(_number, body)
+    return found
+
+
+def decode_gathered(body: bytes) -> Gathered:
+    """Reads the answer to `CallThem`; raises as `decode_question`."""
+    found: Gathered = _read(_gathered, body)
+    return found
+
+
+def _read(decoder: Any, body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"another node sent something unknown: {error}") from error
