@@ -62,6 +62,9 @@ class SavedSession:
     data: dict[str, Any] | None = None
     """What the program keeps with the socket; None while that is nothing."""
 
+    presence: dict[str, dict[str, Any]] | None = None
+    """What it shows of itself, by room; None while that is nothing."""
+
     is_open: bool = False
     """Whether it can be recovered, now or when it is lost: the backplane has it."""
 
