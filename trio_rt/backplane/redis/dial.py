@@ -140,6 +140,6 @@ def _describe(
     cause = error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return BackplaneRefused(f"{address} has no certificate that we trust: {cause}")
-    if isinstance(cause, Exception):
+    if isinstance(cause, Exception) and str(cause) not in why:
         why = f"{why} ({cause})"
     return BackplaneDown(f"cannot connect to {address}: {why}", outcome_unknown=False)

@@ -1,0 +1,78 @@
+"""How keys and channels are named. All keys of one script have the same tag, as a cluster wants.
+
+    rt:{0}:c                            the hybrid clock
+    rt:{0}:h:<namespace>:<room>         stream: the log of a room, or with an empty room of the
+                                        namespace; fields p (the place before) and d (the frame)
+    rt:{0}:m:<namespace>:<room>         hash: where the log begins, and its last place
+    rt:{0}:r:<namespace>:<room>         channel of a room; with an empty room, of the namespace
+    rt:{0}:id:<key>                     place of an append, by idempotency key
+    rt:{0}:s:<sid>                      hash: a session
+    rt:{0}:once:<key>                   result of an event that runs once
+    rt:{0}:p:<namespace>:<room>:<node>  hash: sockets there, pu: counts of users, pn: set of nodes
+    rt:{0}:l:<name>                     hash: holder and token of a lease
+    rt:{0}:lt                           counter: the last token
+    rt:{0}:ls:<name>                    hash: state and token of its writer
+    rt:{0}:nodes                        zset: nodes, by the end of their lease
+    rt:{0}:ctl                          stream: orders that no node may miss
+    rt:{u:<user>}:rl:<rule>, :cn        rate limit and connections of a user
+    rt:probe:<node>                     channel of the delivery probe
+
+Namespaces are escaped, so that none can be taken for the beginning of a room's name.
+"""
+
+import attrs
+
+
+@attrs.frozen
+class LogName:
+    """The log of a room."""
+
+    namespace: str
+
+    room: str
+    """Empty for the log of the namespace: of what was sent to everybody, or to several rooms."""
+
+
+@attrs.frozen
+class Keys:
+    """The names of keys and channels."""
+
+    prefix: str = "rt"
+    """What all of them begin with: several programs can share one Redis."""
+
+    def clock(self) -> str:
+        """The hybrid clock."""
+        return f"{self.prefix}:{{0}}:c"
+
+    def stream(self, log: LogName) -> str:
+        """The entries of a log."""
+        return f"{self.prefix}:{{0}}:h:{_path(log)}"
+
+    def meta(self, log: LogName) -> str:
+        """Where a log begins and ends."""
+        return f"{self.prefix}:{{0}}:m:{_path(log)}"
+
+    def channel(self, log: LogName) -> str:
+        """Where the entries of a log are published."""
+        return f"{self.prefix}:{{0}}:r:{_path(log)}"
+
+    def appended(self, key: str) -> str:
+        """What an append with an idempotency key gave."""
+        return f"{self.prefix}:{{0}}:id:{key}"
+
+    def of(self, kind: str, *names: str) -> str:
+        """Any other key: its kind, and what it is of."""
+        return ":".join((self.prefix, "{0}", kind, *names))
+
+    def of_user(self, user: str, *kind: str) -> str:
+        """A key of a user, which lives with all others of the same user."""
+        return ":".join((self.prefix, f"{{u:{user.replace('}', '%7D')}}}", *kind))
+
+
+def escape(text: str) -> str:
+    """A text without colons, of which no two are the same that were not."""
+    return text.replace("%", "%25").replace(":", "%3A")
+
+
+def _path(log: LogName) -> str:
+    return f"{escape(log.namespace)}:{log.room}"
