@@ -90,7 +90,7 @@ class MemoryBackplane(Backplane):
 
     async def subscribe(self, namespace: str, room: str) -> Position:
         """See `Backplane`. Whatever is published arrives here anyway."""
-        self._history.begin(namespace, room, self._position)
+        self._history.begin(namespace, room)
         return self._position
 
     def unsubscribe(self, namespace: str, room: str) -> None:
@@ -114,7 +114,7 @@ class MemoryBackplane(Backplane):
         membership.since = self._position
         session.is_open = True
         self._sessions[membership.sid] = session
-        self._history.begin(session.namespace, "", self._position)
+        self._history.begin(session.namespace, "")
 
     def change_session(self, session: SavedSession) -> None:
         """See `Backplane`. What is here is the session itself."""
@@ -163,14 +163,14 @@ class MemoryBackplane(Backplane):
         session = self._sessions.get(sid)
         if session is not None and sid not in self._own_logs and session.namespace == namespace:
             self._own_logs.add(sid)
-            self._history.begin(namespace, sid, session.membership.since)
+            self._history.begin(namespace, sid)
 
     def _hold(self, session: SavedSession) -> None:
         membership = session.membership
         if membership.sid not in self._held:
             self._held[membership.sid] = membership.rooms
             for room in membership.rooms:
-                self._history.begin(session.namespace, room, self._position)
+                self._history.begin(session.namespace, room)
 
     def _let_go(self, session: SavedSession) -> None:
         for room in self._held.pop(session.membership.sid, ()):

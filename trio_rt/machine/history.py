@@ -41,7 +41,7 @@ class HistoryLimits:
 @attrs.define(eq=False)
 class _Log:
     floor: Position
-    """Nothing up to here is kept any more."""
+    """Something up to here was dropped, or may have been; nothing behind it was."""
     users: int = 0
     """Who may need what comes."""
     events: deque[tuple[float, Envelope]] = attrs.field(factory=deque[tuple[float, Envelope]])
@@ -55,34 +55,39 @@ class History:
         limits: how much is kept.
     """
 
-    __slots__ = ("_bytes", "_forgotten", "_limits", "_logs")
+    __slots__ = ("_bytes", "_filled", "_forgotten", "_limits", "_logs")
 
     def __init__(self, limits: HistoryLimits) -> None:
         self._limits = limits
-        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()
-        """By namespace and room, those with the newest events last."""
+        self._logs: dict[tuple[str, str], _Log] = {}
+        """By namespace and room."""
+        self._filled: OrderedDict[tuple[str, str], _Log] = OrderedDict()
+        """Those with events in them; those with the newest last."""
         self._bytes = 0
         self._forgotten = START  # the highest floor of a log that was forgotten
 
     def __len__(self) -> int:
         """How many events are kept."""
-        return sum(len(log.events) for log in self._logs.values())
+        return sum(len(log.events) for log in self._filled.values())
 
     @property
     def size_bytes(self) -> int:
         """How much the events take, about."""
         return self._bytes
 
-    def begin(self, namespace: str, room: str, position: Position) -> None:
-        """Somebody may need a room's events from here on."""
-        self._logs.setdefault((namespace, room), _Log(position)).users += 1
+    def begin(self, namespace: str, room: str) -> None:
+        """Somebody may need a room's events from here on.
+
+        What was there before was either for nobody, or in a log that was forgotten.
+        """
+        self._logs.setdefault((namespace, room), _Log(self._forgotten)).users += 1
 
     def end(self, namespace: str, room: str) -> None:
         """One less may need a room's events; those that are there stay until they are too old."""
         log = self._logs[namespace, room]
         log.users -= 1
         if not log.users and not log.events:
-            self._forget((namespace, room), log)
+            self._forget((namespace, room))
 
     def append(self, envelope: Envelope, now: float) -> None:
         """Keeps an event that has its position, if anybody may need it."""
@@ -93,23 +98,25 @@ class History:
         if log is None or not log.users:
             return
         log.events.append((now, envelope))
-        self._logs.move_to_end(key)
+        self._filled[key] = log
+        self._filled.move_to_end(key)
         self._bytes += envelope.size_bytes
         oldest_allowed = now - self._limits.seconds
         while len(log.events) > self._limits.max_events or log.events[0][0] < oldest_allowed:
-            self._drop_oldest(log)
-        self._shrink()
+            self._drop_oldest(log)  # but never the new one
+        while self._bytes > self._limits.max_bytes:
+            self._shrink()
 
     def expire(self, now: float) -> None:
         """Drops what is too old in rooms where nothing happens any more."""
         oldest_allowed = now - self._limits.seconds
-        for key, log in list(self._logs.items()):
-            if log.events and log.events[-1][0] >= oldest_allowed:
+        while self._filled:
+            key, log = next(iter(self._filled.items()))
+            if log.events[-1][0] >= oldest_allowed:
                 return  # so are those of all logs behind it
             while log.events:
                 self._drop_oldest(log)
-            if not log.users:
-                self._forget(key, log)
+            self._note_empty(key, log)
 
     def missed(
         self, namespace: str, membership: Membership, since: Position
@@ -124,9 +131,13 @@ class History:
         for stay in membership.stays(since):
             log = self._logs.get((namespace, stay.room))
             start = max(since, stay.since)
-            if start < (self._forgotten if log is None else log.floor):
+            if log is None:
+                if stay.until is not None and start < self._forgotten:
+                    return None  # what was in a room that was left may be forgotten with its log
+                continue  # while it lasts there is a log, from the first event on
+            if start < log.floor:
                 return None
-            for envelope in _after(log, start) if log is not None else ():
+            for envelope in _after(log, start):
                 position = envelope.position
                 assert position is not None
                 if position not in found and membership.was_meant(envelope):
@@ -136,9 +147,13 @@ class History:
                 return None
         return [found[position] for position in sorted(found)]
 
-    def _forget(self, key: tuple[str, str], log: _Log) -> None:
-        del self._logs[key]
-        self._forgotten = max(self._forgotten, log.floor)
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._forgotten = max(self._forgotten, self._logs.pop(key).floor)
+
+    def _note_empty(self, key: tuple[str, str], log: _Log) -> None:
+        del self._filled[key]
+        if not log.users:
+            self._forget(key)
 
     def _drop_oldest(self, log: _Log) -> None:
         _, envelope = log.events.popleft()
@@ -147,14 +162,11 @@ class History:
         self._bytes -= envelope.size_bytes
 
     def _shrink(self) -> None:
-        """Makes room for bytes: the logs in which nothing happened for longest give first."""
-        if self._bytes <= self._limits.max_bytes:
-            return
-        for log in self._logs.values():
-            while log.events:
-                self._drop_oldest(log)
-                if self._bytes <= self._limits.max_bytes:
-                    return
+        """Makes room for bytes: the log in which nothing happened for longest gives first."""
+        key, log = next(iter(self._filled.items()))
+        self._drop_oldest(log)
+        if not log.events:
+            self._note_empty(key, log)
 
 
 def _after(log: _Log, position: Position) -> Iterable[Envelope]:
