@@ -19,12 +19,14 @@ from trio_rt.errors import (
 )
 from trio_rt.machine.backlog import BacklogLimits, WhenFull
 from trio_rt.machine.reconnect import ConnectionState, ReconnectLimits
+from trio_rt.machine.roster import PresenceDiff
 from trio_rt.namespace import Namespace
 from trio_rt.policies import Block, Close, DropOldest, Latest
+from trio_rt.presence import Present, RoomRef
 from trio_rt.reasons import Reason
 from trio_rt.server import Server
 from trio_rt.socket import Socket
-from trio_rt.target import Replies, Target
+from trio_rt.target import Found, Replies, Target, Total
 from trio_rt.web.messages import HttpError, Request, Response
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "ConnectionState",
     "Disconnected",
     "DropOldest",
+    "Found",
     "Handshake",
     "HttpError",
     "JWTAuth",
@@ -51,6 +54,8 @@ __all__ = [
     "LocalError",
     "MisuseError",
     "Namespace",
+    "PresenceDiff",
+    "Present",
     "RealtimeError",
     "Reason",
     "ReconnectLimits",
@@ -61,9 +66,11 @@ __all__ = [
     "Replies",
     "Request",
     "Response",
+    "RoomRef",
     "Server",
     "Socket",
     "Target",
+    "Total",
     "TransportClosed",
     "User",
     "WhenFull",

@@ -21,6 +21,7 @@ from trio_rt.errors import MisuseError
 from trio_rt.handlers import Handlers
 from trio_rt.log import log
 from trio_rt.namespace import Namespace
+from trio_rt.presence import PresenceKeeper
 from trio_rt.registry import Registry
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.wheel import Wheel
@@ -65,6 +66,8 @@ class App(Registry):
         self.wheel = Wheel()
         self.sessions: dict[Connection, Session] = {}
         """Everybody who is connected to this node."""
+        self.presence_keeper = PresenceKeeper()
+        """Tells who has come and gone."""
         self._cluster = Cluster(self)
         self._root = Namespace("/", self.handlers, self)
         self._namespaces: dict[str, Namespace] = {"/": self._root}
@@ -168,6 +171,11 @@ class App(Registry):
         """The namespace of this name, if anybody is in it or it was registered."""
         return self._namespaces.get(name)
 
+    @property
+    def all_namespaces(self) -> list[Namespace]:
+        """All namespaces that there are."""
+        return list(self._namespaces.values())
+
     async def run_services(
         self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -181,6 +189,7 @@ class App(Registry):
                 nursery.start_soon(self.backplane.run)
                 nursery.start_soon(self._see_off_absentees)
                 nursery.start_soon(self._cluster.run)
+                nursery.start_soon(self.presence_keeper.run)
                 nursery.start_soon(self.flusher.run)
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self._receive)

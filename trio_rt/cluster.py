@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_rt import queries
-from trio_rt.backplane.base import Arrival, Gap, Question
+from trio_rt.backplane.base import Arrival, Gap, NodeDown, Note, Question
 from trio_rt.codec.questions import decode_question
 from trio_rt.errors import RemoteProtocolError
 from trio_rt.log import log
@@ -41,6 +41,13 @@ class Cluster:
             namespace = self._app.get_namespace(arrival.namespace)
             if namespace is not None:
                 namespace.begin_anew(arrival.room)
+        elif isinstance(arrival, Note):
+            namespace = self._app.get_namespace(arrival.namespace)
+            if namespace is not None:
+                namespace.presence.take(arrival)
+        elif isinstance(arrival, NodeDown):
+            for namespace in self._app.all_namespaces:
+                namespace.presence.node_down(arrival.node)
         elif isinstance(arrival, Question):
             try:
                 self._questions.send_nowait(arrival)

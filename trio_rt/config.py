@@ -120,6 +120,9 @@ class Config:
     once_bytes: int = positive(16_777_216)
     """Bytes of such acknowledgements."""
 
+    presence_grace: float = attrs.field(default=5.0, validator=ge(0))
+    """Seconds that a lost client stays present, so that a reloaded page goes unnoticed."""
+
     compression: bool = False
     """Whether permessage-deflate is negotiated (RFC 7692). Off: it costs CPU and memory."""
 

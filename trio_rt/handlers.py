@@ -101,12 +101,15 @@ class Handlers:
         "events",
         "leave",
         "middleware",
+        "presence",
         "recover",
     )
 
     def __init__(self) -> None:
         self.events: dict[str | int, EventHandler] = {}
         self.any_event: EventHandler | None = None
+        self.presence: dict[str, Callable[..., Awaitable[None]]] = {}
+        """By room, or pattern of rooms."""
         self.middleware: list[Callable[..., Awaitable[None]]] = []
         self.connect: Callable[..., Awaitable[None]] | None = None
         self.disconnect: Callable[..., Awaitable[None]] | None = None
@@ -160,6 +163,20 @@ class Handlers:
         if getattr(self, name) is not None:
             raise MisuseError(f"on_{name} is registered already: there is one for a namespace")
         setattr(self, name, function)
+        return function
+
+    def add_presence(self, room: str, function: F) -> F:
+        """Registers the `on_presence` hook of a room, or of all that match `room`.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        right = f"@server.on_presence({room!r})\nasync def {_name(function)}(room, diff): ..."
+        _require_async(function, right)
+        _require_arguments(function, 2, right)
+        if room in self.presence:
+            raise MisuseError(f"on_presence({room!r}) is registered already: there is one for each")
+        self.presence[room] = function
         return function
 
     def add_middleware(self, function: F) -> F:

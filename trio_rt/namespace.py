@@ -16,6 +16,7 @@ from trio_rt.errors import MisuseError
 from trio_rt.handlers import Handlers
 from trio_rt.log import log
 from trio_rt.packets import encode_event
+from trio_rt.presence import Presence
 from trio_rt.queries import Queries
 from trio_rt.reasons import HISTORY_LOST, Reason
 from trio_rt.registry import Registry
@@ -42,6 +43,8 @@ class Namespace(Registry):
         """Clients that are being let in, or not."""
         self.dispatch = Dispatcher(name, handlers, app.backplane).dispatch
         """Hands an event of a socket to its handler, to be awaited at once."""
+        self.presence = Presence(self, app.presence_keeper)
+        """Who is in its rooms."""
         self.queries = Queries(self)
         """Asks about its sockets in the whole cluster."""
         self._last_ack_id = 0
@@ -62,12 +65,14 @@ class Namespace(Registry):
         if socket.connected:
             self.rooms[room].add(socket)
             socket.session.membership.join(room, position)
+            self.presence.joined(socket, room)
             self._note_change(socket)
         self._stop_listening_if_deserted(room)
 
     def remove_member(self, room: str, socket: Socket) -> None:
         """A socket leaves a room."""
         socket.session.membership.leave(room, self.app.backplane.position)
+        self.presence.left(socket, room)
         self._drop_member(room, socket)
         self._note_change(socket)
 
@@ -90,6 +95,7 @@ class Namespace(Registry):
                 self.rooms[room].add(socket)
             self.app.absentees.remove(session)
             backplane.keep_session(session)
+            await self.presence.came_back(socket)
             return True
         finally:
             for room in rooms:
@@ -114,6 +120,7 @@ class Namespace(Registry):
         if may_come_back:
             self._wait_for(socket, reason)  # before it leaves its rooms
         self.sockets.pop(socket.id, None)
+        self.presence.lost(socket, may_come_back=may_come_back)
         for room in socket.rooms:
             self._drop_member(room, socket)
         self.app.forget_if_deserted(self)
@@ -244,8 +251,8 @@ class Namespace(Registry):
             self.app.backplane.publish_nowait(envelope)
             self.app.deliver_arrived()
 
-    def send_request(self, sockets: Iterable[Socket], packet: Encoded) -> None:
-        """Sends an event that asks for an acknowledgement."""
+    def send_to(self, sockets: Iterable[Socket], packet: Encoded) -> None:
+        """Sends an event to some sockets of this node; it has no place, and is not recovered."""
         self._send(sockets, Envelope(self.name, (), (), packet), b"")
 
     def deliver(self, envelope: Envelope) -> None:

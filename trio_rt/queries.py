@@ -22,6 +22,7 @@ from trio_rt.codec.questions import (
     Move,
     PutOut,
     Question,
+    RollCall,
     SocketInfo,
 )
 from trio_rt.errors import Disconnected, LimitError, RemoteProtocolError
@@ -156,6 +157,8 @@ async def answer(namespace: Namespace | None, question: Question) -> bytes:
     """
     if namespace is None:
         return questions.encode(_nothing(question))
+    if isinstance(question, RollCall):
+        return namespace.presence.call_roll(question.room)
     if isinstance(question, Find):
         return questions.encode(_describe(namespace, question))
     if isinstance(question, Count):
@@ -170,6 +173,8 @@ async def _carry_out(namespace: Namespace, question: CallThem | PutOut | Move) -
 
 
 def _nothing(question: Question) -> Any:
+    if isinstance(question, RollCall):
+        return None
     if isinstance(question, Find):
         return []
     return Gathered({}, []) if isinstance(question, CallThem) else 0
@@ -209,7 +214,7 @@ async def _gather(namespace: Namespace, question: CallThem) -> Gathered:
             except LimitError as error:
                 log.warning("%s", error)
                 call.leave(socket.id)
-        namespace.send_request(sockets, packet)
+        namespace.send_to(sockets, packet)
         with trio.move_on_after(question.seconds):
             await call.wait()
     finally:

@@ -100,6 +100,23 @@ class Registry:
         """
         return self.handlers.add_hook("error", function, "socket", "event", "error")
 
+    def on_presence(self, room: str) -> Callable[[F], F]:
+        """Registers `async def f(room, diff)`, run when the presence in a room has changed.
+
+        It gets a `RoomRef` and a `PresenceDiff`, on each node that has members in the room; never
+        twice at once for one room: what changes meanwhile comes together in the next diff. It has
+        `Config.disconnect_timeout` seconds.
+
+        Args:
+            room: its name, or a pattern such as `"game:*"`; the first that matches counts.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        if not isinstance(room, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError('on_presence() takes a room. Write: @server.on_presence("lobby")')
+        return lambda function: self.handlers.add_presence(room, function)
+
     def use(self, function: F) -> F:
         """Registers a middleware `async def f(socket)`, run before `on_connect`.
 

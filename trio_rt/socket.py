@@ -228,8 +228,13 @@ class Socket:
 
     # Rooms, and the end
 
-    async def join(self, *rooms: str) -> None:
+    async def join(self, *rooms: str, presence: Any = None) -> None:
         """Joins rooms; those it is in already are left as they are.
+
+        Args:
+            rooms: their names.
+            presence: what all members see of it there, a JSON object such as `{"name": ...}`. It
+                ends with the socket, whatever ends it. Joining again changes it.
 
         Raises:
             Disconnected: if the socket is gone.
@@ -246,6 +251,8 @@ class Socket:
             if room not in self.session.membership:
                 await self.namespace.add_member(room, self)
                 self._check_connected()
+            if presence is not None:
+                await self.namespace.presence.track(self, room, presence)
 
     async def leave(self, *rooms: str) -> None:
         """Leaves rooms; those it is not in are ignored."""

@@ -17,6 +17,7 @@ from trio_rt.policies import CLOSE, Block, Policy
 
 if TYPE_CHECKING:
     from trio_rt.namespace import Namespace
+    from trio_rt.presence import Present
     from trio_rt.socket import Socket
 
 
@@ -174,6 +175,12 @@ class Target:
     async def count(self, *, timeout: float = DEFAULT_CALL_TIMEOUT) -> Total:
         """How many they are, in the whole cluster; `timeout` as for `sockets`."""
         return await self._everybody.namespace.queries.count(self, timeout)
+
+    async def presence(self, *, timeout: float = DEFAULT_CALL_TIMEOUT) -> Present:
+        """Who shows itself in one room, in the whole cluster; `timeout` as for `sockets`."""
+        if len(self.rooms) != 1 or self.excepted:
+            raise MisuseError("presence is that of one room. Write: server.to('lobby').presence()")
+        return await self._everybody.namespace.presence.present(self.rooms[0], timeout)
 
     async def disconnect(
         self, close: bool = False, *, timeout: float = DEFAULT_CALL_TIMEOUT

@@ -49,7 +49,14 @@ class Move(Members, frozen=True, tag="move"):
     left: tuple[str, ...]
 
 
-Question = Find | Count | CallThem | PutOut | Move
+class RollCall(msgspec.Struct, frozen=True, tag="roll call"):
+    """Who shows itself in a room, on your node? Answered by a roster's view, or nothing."""
+
+    namespace: str
+    room: str
+
+
+Question = RollCall | Find | Count | CallThem | PutOut | Move
 
 
 class SocketInfo(msgspec.Struct, frozen=True):
