@@ -453,8 +453,8 @@ _UNKNOWN = reasons.TRANSPORT_CLOSE.because(
 
 def _too_large(post: Post, connection: ClientConnection) -> LimitError:
     return LimitError(
-        f"event {post.event!r} has a message of {post.largest_bytes} bytes; the server takes messages of "
-        f"{connection.max_payload_bytes} bytes"
+        f"event {post.event!r} has a message of {post.largest_bytes} bytes; the server takes "
+        f"messages of {connection.max_payload_bytes} bytes"
     )
 
 

@@ -1,11 +1,14 @@
-"""trio-websocket's connections as streams of messages: the client's own transport.
+"""trio-websocket's connections: the client's own transport, and a wire for a server's.
 
-The foreign library's names are known in this file alone. Three things have to be done for it. A
-client of it keeps the stream of a server that has said goodbye open, so the stream is ours. It
-waits on for an opening handshake when the stream has ended. And none of its waits has a deadline.
+The foreign library's names are known in this file alone. For a client three things have to be
+done for it: it keeps the stream of a server that has said goodbye open, so the stream is ours; it
+waits on for an opening handshake when the stream has ended; and none of its waits has a deadline.
 """
 
+import re
 import ssl
+import sys
+from collections import deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
@@ -14,23 +17,36 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import (
     ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
     WebSocketConnection,
     wrap_client_stream,
 )
 from wsproto.utilities import LocalProtocolError
 
 from trio_rt import reasons
+from trio_rt.codec import frames
+from trio_rt.codec.frames import FrameDecoder
 from trio_rt.errors import TransportClosed
 from trio_rt.reasons import Reason
+from trio_rt.schedule.bell import Bell
 from trio_rt.transport.messages import MessageStream
+from trio_rt.transport.wire import Wire
+
+CAPACITY = 65_536
+"""Bytes that a server's wire holds in each direction before the sender waits (as a socket's)."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that the server may take for its half of a close."""
 
 FINAL_STATUSES = frozenset({401, 403})
 """HTTP statuses that mean this very client; all others may pass, even a proxy's 404."""
+
+HEAD_BYTES = 12
+"""How much of an answer says its status; trio-websocket keeps that to itself at times."""
+
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+
+
+# The client
 
 
 @asynccontextmanager
@@ -74,7 +90,7 @@ async def dial_websocket(
                         max_message_size=max_message_bytes,
                     )
                 if stream.has_ended:
-                    raise TransportClosed(reasons.TRANSPORT_ERROR.because("no WebSocket"))
+                    raise TransportClosed(_why_rejected(stream.head))
                 assert websocket is not None
                 yield WebSocketMessages(websocket)
             except Exception as raised:  # raised below: not as a group of the nursery's
@@ -83,8 +99,10 @@ async def dial_websocket(
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await websocket.aclose()
             nursery.cancel_scope.cancel()
-    except* HandshakeError as group:  # the reader's, which has cancelled the block
-        error = TransportClosed(_why_rejected(group.exceptions[0]))
+    except* TransportClosed as group:  # of `begin`
+        error = group.exceptions[0]
+    except* Exception as group:  # the reader's, which has cancelled the block
+        error = TransportClosed(_why_rejected(stream.head))
         error.__cause__ = group.exceptions[0]
     finally:
         await trio.aclose_forcefully(stream)
@@ -99,6 +117,8 @@ class _WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._scope: trio.CancelScope | None = None
         self.has_ended = False
+        self.head = b""
+        """How the answer begins."""
 
     async def begin(self) -> None:
         """Does what TLS has to, if it is there: a failure would be lost in trio-websocket."""
@@ -128,9 +148,11 @@ class _WatchedStream(trio.abc.Stream):
         try:
             data = await self._stream.receive_some(max_bytes)
         finally:
-            if not data and self._scope is not None:
-                self.has_ended = True
-                self._scope.cancel()
+            if self._scope is not None:
+                self.head = (self.head + data)[:HEAD_BYTES]
+                if not data:
+                    self.has_ended = True
+                    self._scope.cancel()
         return data
 
     async def aclose(self) -> None:
@@ -178,11 +200,156 @@ def _why_closed(error: ConnectionClosed) -> Reason:
     return reasons.TRANSPORT_CLOSE.because("the peer closed the transport")
 
 
-def _why_rejected(error: Exception) -> Reason:
-    """The reason of an opening handshake that failed."""
-    if isinstance(error, ConnectionRejected):
-        text = f"the server answered HTTP {error.status_code}"
-        if error.status_code in FINAL_STATUSES:
-            return reasons.REFUSED.because(text)
-        return reasons.TRANSPORT_ERROR.because(text)
-    return reasons.TRANSPORT_ERROR.because(f"no WebSocket: {error}")
+def _why_rejected(head: bytes) -> Reason:
+    """The reason of an opening handshake that failed, from how the answer begins."""
+    found = _STATUS.match(head)
+    if found is None or found[1] == b"101":
+        return reasons.TRANSPORT_ERROR.because("what answers is no WebSocket")
+    status = int(found[1])
+    text = f"the server answered HTTP {status}"
+    if status in FINAL_STATUSES:
+        return reasons.REFUSED.because(text)
+    return reasons.TRANSPORT_ERROR.because(text)
+
+
+# The server
+
+
+class TrioWebSocketWire(Wire):
+    """A wire whose frames trio-websocket sends and receives: for servers that already run one.
+
+    What our transport writes is taken apart into messages, and messages are written as frames for
+    it to read, so that everything above is the very code that serves a socket. It costs two tasks
+    for each connection, and each message about five times what our own listener takes.
+
+    Args:
+        websocket: a server's, accepted; owned from here on. `run` has to be started for it.
+        peer: the client's address.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_decoder",
+        "_has_ended",
+        "_is_open",
+        "_leaving",
+        "_leaving_bytes",
+        "_room",
+        "_scope",
+        "_websocket",
+        "_work",
+        "_writable",
+        "peer",
+        "readable",
+        "unread",
+    )
+
+    def __init__(self, websocket: WebSocketConnection, peer: str) -> None:
+        self.peer = peer
+        self.readable = Bell()
+        self.unread = Bell()
+        self._websocket = websocket
+        self._decoder = FrameDecoder(max_message_bytes=sys.maxsize, from_client=False)
+        self._arrived = bytearray()
+        self._leaving: deque[frames.Message] = deque()
+        self._leaving_bytes = 0
+        self._room = Bell()  # in `_arrived`
+        self._work = Bell()
+        self._writable = Bell()
+        self._has_ended = False
+        self._is_open = True
+        self._scope = trio.CancelScope(shield=True)  # `close` ends it, when goodbye has been said
+
+    async def run(self) -> None:
+        """Carries messages until the wire is closed; then the WebSocket is closed as well."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._receive)
+                    nursery.start_soon(self._send)
+        finally:
+            self.close()
+            await trio.aclose_forcefully(self._websocket)
+
+    def receive_nowait(self) -> bytes:
+        """See `Wire`."""
+        if not self._is_open:
+            raise TransportClosed(reasons.TRANSPORT_CLOSE)
+        if not self._arrived and not self._has_ended:
+            raise trio.WouldBlock
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        self._room.ring()
+        if self._has_ended:
+            self._announce()
+        return data
+
+    def send_nowait(self, data: bytes) -> int:
+        """See `Wire`."""
+        if not self._is_open or self._has_ended:
+            raise TransportClosed(reasons.TRANSPORT_CLOSE)
+        taken = data[: CAPACITY - self._leaving_bytes]
+        self._leaving.extend(self._decoder.receive(taken))
+        if self._leaving:  # else the decoder has it, until the frame is whole
+            self._leaving_bytes += len(taken)
+            self._work.ring()
+        return len(taken)
+
+    async def wait_writable(self) -> None:
+        """See `Wire`."""
+        while self._is_open and not self._has_ended and self._leaving_bytes >= CAPACITY:
+            await self._writable.wait()
+
+    def send_eof(self) -> None:
+        """See `Wire`. A close frame, which goes before it, has told the peer already."""
+
+    def close(self) -> None:
+        """See `Wire`."""
+        self._is_open = False
+        self._scope.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        for bell in (self.readable, self.unread, self._writable):
+            bell.ring()
+
+    def _announce(self) -> None:
+        if not self.readable.wake():
+            self.readable.ring()
+            self.unread.ring()
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                while len(self._arrived) >= CAPACITY:
+                    await self._room.wait()
+                message = await self._websocket.get_message()
+                if isinstance(message, str):
+                    self._arrived += frames.text_frame(message.encode())
+                else:
+                    self._arrived += frames.binary_frame(message)
+                self._announce()
+        except ConnectionClosed:
+            self._end()
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                while self._leaving:
+                    await self._send_one(self._leaving.popleft())
+                self._leaving_bytes = 0
+                self._writable.ring()
+                await self._work.wait()
+        except (ConnectionClosed, LocalProtocolError):
+            self._end()
+
+    async def _send_one(self, message: frames.Message) -> None:
+        if isinstance(message, str | bytes):
+            await self._websocket.send_message(message)
+        elif isinstance(message, frames.Close):
+            code = 1000 if message.code == 1005 else message.code
+            await self._websocket.aclose(code, message.text)
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._wake()
