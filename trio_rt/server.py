@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -36,6 +36,9 @@ from trio_rt.web.head import new_connection, read_head
 from trio_rt.web.link import HttpLimits
 from trio_rt.web.messages import HttpError, Response
 from trio_rt.web.pages import Pages
+
+if TYPE_CHECKING:
+    from trio_websocket import WebSocketRequest
 
 _DRAIN_PAUSE = 0.05
 """Seconds between two slices of a drain."""
@@ -111,6 +114,45 @@ class Server(App):
             await self._serve(host, port, lambda: task_status.started(self))
         finally:
             self._running = None
+
+    async def serve_websocket(self, request: "WebSocketRequest") -> None:
+        """Serves one client of a trio-websocket server of yours, until it has gone.
+
+            async def handle(request: WebSocketRequest) -> None:
+                if request.path.startswith("/socket.io/"):
+                    await server.serve_websocket(request)
+
+        It accepts the request, or rejects it as our own listener would. It takes the request, and
+        not the connection, because only that tells the headers: who came from where is checked
+        before anybody is let in. Browsers have to come from one of `Config.origins`.
+
+        The server has to serve at the same time, if only its pages: then draining it includes
+        these clients. Cancelling this cuts the client, as cancelling `serve` does.
+
+        Raises:
+            MisuseError: if the server does not serve, or has no `auth=` and the client is on
+                another machine.
+        """
+        from trio_rt.handover import read_visit  # noqa: PLC0415  only who has it needs it
+
+        running = self._now
+        try:
+            visit = read_visit(request, self.config, needs_loopback=self._needs_loopback)
+            if self._is_full() or running.stopping.is_set():
+                raise HttpError(503, "full", "too many connections, or about to stop")
+        except HttpError as error:
+            await request.reject(error.status, body=str(error).encode())
+            return
+        wire, connection = await visit.accept(request, self)
+        done = trio.Event()
+        running.connections.start_soon(_outlast, connection, done)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wire.run)
+                await Session(self, connection, visit.request()).run()
+                wire.close()
+        finally:
+            done.set()
 
     def stop(self) -> None:
         """Begins to drain: no new clients, and those that are there are closed in slices.
@@ -367,6 +409,19 @@ class Server(App):
     def _not_here(self) -> Response:
         text = f"this port speaks Socket.IO at {self.config.path}; pages are on another port"
         return Response(text, 404)
+
+
+async def _outlast(connection: Connection, done: trio.Event) -> None:
+    """Keeps the server going until a client in somebody else's nursery is gone; ends it, if told.
+
+    The wait is bounded by what a session may take for its end.
+    """
+    try:
+        await done.wait()
+    finally:
+        connection.end(reasons.SERVER_SHUTDOWN)
+        with trio.CancelScope(shield=True):
+            await done.wait()
 
 
 def _is_main_task() -> bool:
