@@ -1,5 +1,6 @@
 """A lobby: cell by cell, each rule, and up to eight people against a naive model."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -672,6 +673,39 @@ def test_bad_rules(changes: dict[str, Any]) -> None:
         rules(**changes)
 
 
+# --- Going elsewhere
+
+
+def test_snapshot() -> None:
+    """Another node, with another clock, goes on where this one was."""
+    lobby = new_lobby("ann", "bob", "cy", invite_only=False, seats=5)
+    lobby.watch("dan", 0.0)
+    lobby.kick("ann", "cy", 0.0)
+    lobby.invite("ann", "x", 0.0)
+    lobby.reserve("eve", 0.0)
+    lobby.ready("ann", 0.0)
+    lobby.dropped("bob", 0.0)
+    lobby.ready_check(None, 0.0)
+    written = json.dumps(lobby.snapshot(5.0))
+    moved = Lobby.restore(rules(seats=5), json.loads(written), 105.0)
+    assert snapshot(moved)[:-1] == snapshot(lobby)[:-1]
+    assert moved.deadline == lobby.deadline + 100
+    assert moved.snapshot(105.0) == lobby.snapshot(5.0)
+    assert moved.join("cy", 105.0) == [BANNED]
+    assert moved.join("fay", 105.0, code="x") == [Seated("fay")]
+    assert moved.tick(100.0 + RESERVATION) == [SeatFreed("eve", Why.EXPIRED)]
+    assert moved.tick(100.0 + HOLD) == [SeatFreed("bob", Why.LOST)]
+
+
+@pytest.mark.parametrize("make", STATES, ids=lambda make: make.__name__)
+def test_snapshot_of_each_phase(make: Callable[[], Lobby]) -> None:
+    """A lobby that moves stays in its phase, and leaves it at the same time."""
+    lobby = make()
+    moved = Lobby.restore(rules(), lobby.snapshot(1.0), 1.0)
+    assert snapshot(moved) == snapshot(lobby)
+    assert moved.tick(1000.0) == lobby.tick(1000.0)
+
+
 # --- Against a model
 
 PEOPLE = [f"p{number}" for number in range(8)]
@@ -972,6 +1006,13 @@ class LobbyModel(RuleBasedStateMachine):
         self.is_late = True
         if ticks == "one":
             self.hear(self.lobby.tick(self.now))
+
+    @rule()
+    def move(self) -> None:
+        """Another node goes on with the lobby, by the clock it has."""
+        written = json.dumps(self.lobby.snapshot(self.now))
+        elsewhere = Lobby.restore(self.rules, json.loads(written), self.now + 1000)
+        self.lobby = Lobby.restore(self.rules, elsewhere.snapshot(self.now + 1000), self.now)
 
     # What holds
 

@@ -15,10 +15,14 @@ Each input lets time pass first, as `tick` would: who comes back too late finds 
 however late `tick` is called. What is due happens at its own time, one thing after the other.
 
 `by` is the player who asks; `None` is the program itself, which may do everything.
+
+Longer than other machines, because every input lets time pass, may be refused, and settles what
+follows: apart, these three would have to know all of each other.
 """
 
 import math
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from typing import Any
 
 from trio_rt.machine.lobby_effects import (
     ALREADY_HERE,
@@ -30,6 +34,7 @@ from trio_rt.machine.lobby_effects import (
     NOT_HOST,
     NOT_YOURSELF,
     TOO_MANY_INVITES,
+    Held,
     Invited,
     LobbyEffect,
     Phase,
@@ -79,6 +84,41 @@ class Lobby:
         self._empty_since: float | None = now
         self._effects: list[LobbyEffect] = []
         self.phase = Phase.OPEN
+
+    # --- Going elsewhere
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Everything but the rules, as JSON, for another start of the lobby, here or elsewhere.
+
+        Times are in seconds from or until now, so that another clock can go on with them.
+        """
+        return {
+            "phase": self.phase.value,
+            "left": None if self._until == math.inf else self._until - now,
+            "at_least": self._at_least,
+            "empty": None if self._empty_since is None else now - self._empty_since,
+            "seats": self._seats.snapshot(now),
+            "spectators": [*self._spectators],
+            "invites": {code: until - now for code, until in self._invites.items()},
+            "banned": [*self._banned],
+        }
+
+    @classmethod
+    def restore(cls, rules: Rules, snapshot: dict[str, Any], now: float) -> "Lobby":
+        """The lobby of a snapshot, as if no time had passed in between.
+
+        Whoever was there is there: say `dropped` of those whose connections are not.
+        """
+        lobby = cls(rules, now)
+        lobby.phase = Phase(snapshot["phase"])
+        lobby._until = math.inf if snapshot["left"] is None else now + snapshot["left"]
+        lobby._at_least = snapshot["at_least"]
+        lobby._empty_since = None if snapshot["empty"] is None else now - snapshot["empty"]
+        lobby._seats = Seats.restore(rules, snapshot["seats"], now)
+        lobby._spectators = dict.fromkeys(snapshot["spectators"])
+        lobby._invites = {code: now + left for code, left in snapshot["invites"].items()}
+        lobby._banned = dict.fromkeys(snapshot["banned"])
+        return lobby
 
     # --- Asking
 
@@ -175,6 +215,16 @@ class Lobby:
         self._stop_watching(player, Why.LOST)
         return self._finish(now)
 
+    def hold(self, player: str, seconds: float, now: float) -> list[LobbyEffect]:
+        """The seat of one player is held for so long: from when the connection was, or is, lost."""
+        self._begin(now)
+        refusal = None if player in self._seats.players else NOT_HERE
+        if refusal is None:
+            self._seats.players[player].hold = seconds
+            if player in self.held:
+                self._effects.append(Held(player, self._seats.held_until(player)))
+        return self._finish(now, refusal)
+
     def returned(self, player: str, now: float) -> list[LobbyEffect]:
         """A player who was lost is back; harmless for one who is there."""
         self._begin(now)
@@ -261,6 +311,35 @@ class Lobby:
         """Time has passed."""
         self._begin(now)
         return self._finish(now)
+
+    # --- From one node to another
+
+    def dump(self, now: float) -> dict[str, Any]:
+        """All of it as JSON, with times counted from `now`."""
+        return {
+            "phase": self.phase.value,
+            "seconds": None if self._until == math.inf else self._until - now,
+            "at_least": self._at_least,
+            "seats": self._seats.dump(now),
+            "spectators": list(self._spectators),
+            "invites": {code: until - now for code, until in self._invites.items()},
+            "banned": list(self._banned),
+        }
+
+    @classmethod
+    def load(cls, rules: Rules, dumped: Mapping[str, Any], now: float) -> "Lobby":
+        """What `dump` gave, on another clock; the time between them does not count."""
+        lobby = cls(rules, now)
+        lobby.phase = Phase(dumped["phase"])
+        lobby._until = math.inf if dumped["seconds"] is None else now + dumped["seconds"]
+        lobby._at_least = dumped["at_least"]
+        lobby._seats = Seats.load(rules, dumped["seats"], now)
+        lobby._spectators = dict.fromkeys(dumped["spectators"])
+        lobby._invites = {code: now + seconds for code, seconds in dumped["invites"].items()}
+        lobby._banned = dict.fromkeys(dumped["banned"])
+        if lobby._seats.players or lobby._seats.reserved or lobby._spectators:
+            lobby._empty_since = None
+        return lobby
 
     # --- Why not
 

@@ -15,6 +15,8 @@ Permission is the lobby's matter: whoever calls has made sure that what is asked
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -41,6 +43,9 @@ class Player:
     lost_at: float | None = None
     """When the connection was lost; `None`: it is there."""
 
+    hold: float | None = None
+    """Seconds that the seat is held then, if not as long as the rules say."""
+
 
 class Seats:
     """The seats of one lobby."""
@@ -54,6 +59,31 @@ class Seats:
         self.reserved: dict[str, float] = {}
         """Until when a seat waits for whom."""
         self.host: str | None = None
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Everything, as JSON, with times as seconds from or until now."""
+        return {
+            "host": self.host,
+            "players": {
+                name: {
+                    "ready": player.is_ready,
+                    "lost": None if player.lost_at is None else now - player.lost_at,
+                }
+                for name, player in self.players.items()
+            },
+            "reserved": {name: until - now for name, until in self.reserved.items()},
+        }
+
+    @classmethod
+    def restore(cls, rules: Rules, snapshot: dict[str, Any], now: float) -> "Seats":
+        """The seats of a snapshot."""
+        seats = cls(rules)
+        seats.host = snapshot["host"]
+        for name, player in snapshot["players"].items():
+            lost_at = None if player["lost"] is None else now - player["lost"]
+            seats.players[name] = Player(player["ready"], lost_at)
+        seats.reserved = {name: now + left for name, left in snapshot["reserved"].items()}
+        return seats
 
     @property
     def free(self) -> int:
@@ -81,7 +111,6 @@ class Seats:
 
     def reserve(self, name: str, now: float) -> list[LobbyEffect]:
         """A free seat waits for somebody, from now on."""
-        self.reserved.pop(name, None)  # the first to expire stand first
         self.reserved[name] = now + self._rules.reservation
         return [Reserved(name, self.reserved[name])]
 
@@ -94,7 +123,13 @@ class Seats:
     def hold(self, name: str, now: float) -> list[LobbyEffect]:
         """A player was lost."""
         self.players[name].lost_at = now
-        return [*self.mark(name, False), Held(name, now + self._rules.hold)]
+        return [*self.mark(name, False), Held(name, self.held_until(name))]
+
+    def held_until(self, name: str) -> float:
+        """When a player is given up; never for one who is there."""
+        player = self.players[name]
+        seconds = self._rules.hold if player.hold is None else player.hold
+        return math.inf if player.lost_at is None else player.lost_at + seconds
 
     def take_back(self, name: str) -> list[LobbyEffect]:
         """A player who was lost is back."""
@@ -125,11 +160,7 @@ class Seats:
 
     def tick(self, now: float) -> list[LobbyEffect]:
         """Time has passed: seats that waited long enough are free."""
-        lost = [
-            name
-            for name, player in self.players.items()
-            if player.lost_at is not None and player.lost_at + self._rules.hold <= now
-        ]
+        lost = [name for name in self.players if self.held_until(name) <= now]
         expired = [name for name, until in self.reserved.items() if until <= now]
         effects: list[LobbyEffect] = []
         for name in lost:
@@ -141,12 +172,35 @@ class Seats:
     @property
     def deadline(self) -> float:
         """When `tick`, and then `settle_host`, want to be called."""
-        held = (
-            player.lost_at + self._rules.hold
-            for player in self.players.values()
-            if player.lost_at is not None
-        )
+        held = map(self.held_until, self.players)
         return min((*held, *self.reserved.values(), self._handover))
+
+    def dump(self, now: float) -> dict[str, Any]:
+        """All of it as JSON, with times counted from `now`."""
+        return {
+            "players": {
+                name: [
+                    player.is_ready,
+                    None if player.lost_at is None else now - player.lost_at,
+                    player.hold,
+                ]
+                for name, player in self.players.items()
+            },
+            "reserved": {name: until - now for name, until in self.reserved.items()},
+            "host": self.host,
+        }
+
+    @classmethod
+    def load(cls, rules: Rules, dumped: Mapping[str, Any], now: float) -> "Seats":
+        """What `dump` gave, on another clock."""
+        seats = cls(rules)
+        seats.players = {
+            name: Player(is_ready, None if lost_for is None else now - lost_for, hold)
+            for name, (is_ready, lost_for, hold) in dumped["players"].items()
+        }
+        seats.reserved = {name: now + seconds for name, seconds in dumped["reserved"].items()}
+        seats.host = dumped["host"]
+        return seats
 
     @property
     def _handover(self) -> float:
