@@ -35,6 +35,7 @@ class Absentees:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Absentee] = OrderedDict()
+        self._late: dict[str, Absentee] = {}  # were coming back when their time was over
         self._came = trio.Event()
 
     def __len__(self) -> int:
@@ -49,25 +50,41 @@ class Absentees:
 
     def remove(self, session: SavedSession) -> Absentee | None:
         """A session came back, or has ended; None if it was not lost here."""
-        return self._waiting.pop(session.membership.sid, None)
+        sid = session.membership.sid
+        return self._waiting.pop(sid, None) or self._late.pop(sid, None)
 
-    async def take_due(self, limit: int) -> list[Absentee]:
-        """Waits until the time of some is over, and removes them.
+    def give_back(self, session: SavedSession) -> None:
+        """A session was coming back, and is lost as before: its time may be over by now."""
+        sid = session.membership.sid
+        late = self._late.pop(sid, None)
+        if late is not None:
+            self._waiting[sid] = late
+            self._waiting.move_to_end(sid, last=False)
+            self._came.set()
+
+    def clear(self) -> None:
+        """Another life begins with nobody."""
+        self._waiting.clear()
+        self._late.clear()
+
+    async def next_due(self, limit: int) -> Absentee:
+        """Waits until the time of the oldest is over, and removes it.
+
+        One that is just coming back is left to whoever lets it in.
 
         Args:
             limit: how many may wait; more than that, and the time of the oldest is over.
         """
         while True:
             now = trio.current_time()
-            due: list[Absentee] = []
             while self._waiting:
-                first = next(iter(self._waiting.values()))
+                sid, first = next(iter(self._waiting.items()))
                 if first.deadline > now and len(self._waiting) <= limit:
                     break
-                due.append(first)
-                self._waiting.popitem(last=False)
-            if due:
-                return due
+                del self._waiting[sid]
+                if first.session.is_lost:
+                    return first
+                self._late[sid] = first
             await self._wait(now)
 
     async def _wait(self, now: float) -> None:

@@ -183,6 +183,7 @@ class App(Registry):
 
         Shielded: a server that is cancelled still says goodbye to its clients.
         """
+        self.absentees.clear()
         self.backplane.open(self.config)
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
@@ -204,6 +205,6 @@ class App(Registry):
     async def _see_off_absentees(self) -> None:
         """Ends the sessions of those who did not come back in time."""
         while True:
-            for absentee in await self.absentees.take_due(self.config.max_lost_sessions):
-                if absentee.session.is_lost and await self.backplane.end_session(absentee.session):
-                    await absentee.namespace.see_off(absentee)
+            absentee = await self.absentees.next_due(self.config.max_lost_sessions)
+            if await self.backplane.end_session(absentee.session):
+                await absentee.namespace.see_off(absentee)
