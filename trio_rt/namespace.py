@@ -73,7 +73,8 @@ class Namespace(Registry):
         """A socket leaves a room."""
         socket.session.membership.leave(room, self.app.backplane.position)
         self.presence.left(socket, room)
-        self._drop_member(room, socket)
+        # Whoever is back is another socket in its rooms, and programs may still have the old one.
+        self._drop_member(room, self.sockets.get(socket.id, socket))
         self._note_change(socket)
 
     async def readmit(self, socket: Socket, session: SavedSession, since: Position) -> bool:
@@ -257,7 +258,7 @@ class Namespace(Registry):
 
     def deliver(self, envelope: Envelope) -> None:
         """Puts an event behind what waits at each of its members; the flusher sends it."""
-        if envelope.position is None:
+        if envelope.position is None or not self.app.config.recovery_window:
             offset = self.offset_of(envelope.packet)
         else:
             offset = str(envelope.position).encode()

@@ -128,6 +128,8 @@ class Session:
             return
         namespace.admissions += 1
         auth, claim, sends_keys = split_auth(request.auth or {})
+        if not self._wants_recovery:
+            claim = None
         socket = self._make_socket(namespace, auth)
         socket.sends_keys = sends_keys
         try:
@@ -201,17 +203,21 @@ class Session:
         finally:
             if lost is not None and lost.is_open and not socket.recovered:
                 self._app.backplane.lose_session(lost)  # somebody said no, and may say yes later
+                self._app.absentees.give_back(lost)
         hook = handlers.connect
         if socket.recovered and handlers.recover is not None:
             hook = handlers.recover
         if hook is not None:
             await hook(socket)
 
+    @property
+    def _wants_recovery(self) -> bool:
+        return self._request.query.get("recovery") != "0"
+
     async def _open_session(self, socket: Socket) -> None:
         """From here on the client may be lost and come back, if it and we care for that."""
         socket.session.user = socket.user
-        config = self._connection.config
-        if config.recovery_window and self._request.query.get("recovery") != "0":
+        if self._connection.config.recovery_window and self._wants_recovery:
             await self._app.backplane.open_session(socket.session)
 
     async def _forget_session(self, socket: Socket) -> None:

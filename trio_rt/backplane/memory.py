@@ -33,12 +33,16 @@ class MemoryBackplane(Backplane):
 
     def __init__(self) -> None:
         self._position = Position(int(time.time() * 1000), 0)  # another process, another beginning
+        self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
         self.open(Config())
 
     def open(self, config: Config) -> None:
         """See `Backplane`. Begins with nothing: sessions of an earlier time are gone."""
+        for session in self._sessions.values():
+            session.is_open = session.is_lost = False
+        self._keeps_events = config.recovery_window > 0
         self._arrived: list[Arrival] = []
-        self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
+        self._sessions = {}
         self._own_logs: set[str] = set()  # those who were sent something alone, by the same
         self._held: dict[str, frozenset[str]] = {}  # rooms of lost sessions, by the same
         self._node = secrets.token_urlsafe(9)
@@ -79,9 +83,10 @@ class MemoryBackplane(Backplane):
         self._position = Position(self._position.time_ms, self._position.sequence + 1)
         placed = envelope.placed(self._position)
         self._arrived.append(placed)
-        if len(placed.rooms) == 1:
-            self._begin_own_log(placed.namespace, placed.rooms[0])
-        self._history.append(placed, trio.current_time())
+        if self._keeps_events:
+            if len(placed.rooms) == 1:
+                self._begin_own_log(placed.namespace, placed.rooms[0])
+            self._history.append(placed, trio.current_time())
         return self._position
 
     def publish_nowait(self, envelope: Envelope) -> None:
@@ -138,6 +143,8 @@ class MemoryBackplane(Backplane):
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane`."""
+        if since > self._position:
+            return None  # of another server, whose clock was ahead
         return self._history.missed(session.namespace, session.membership, since)
 
     def keep_session(self, session: SavedSession) -> None:
