@@ -25,6 +25,9 @@ DEADLINE = 5.0
 """Seconds that anything may take which a script waits for."""
 
 
+_CONNECT_REPLIES = (socketio.CONNECT, socketio.CONNECT_ERROR)
+
+
 class Client:
     """One client on one wire.
 
@@ -92,7 +95,7 @@ class Client:
         return self.opened
 
     async def connect(self, namespace: str = "/", auth: dict[str, Any] | None = None) -> str:
-        """Connects to a namespace.
+        """Connects to a namespace. What the client had missed is there before it returns.
 
         Returns:
             The socket's id.
@@ -100,16 +103,19 @@ class Client:
         Raises:
             Refuse: if the server said no, with its code, message and details.
         """
+        shown = auth or {}
+        if "offset" in shown:
+            self._offsets.setdefault(namespace, shown["offset"])
         await self.send_packet(socketio.encode_connect(namespace, auth))
-        packet = await self._next(namespace, "CONNECT")
+        packet = await self._find(
+            lambda p: p.namespace == namespace and p.type in _CONNECT_REPLIES, "CONNECT"
+        )
         if packet.type == socketio.CONNECT_ERROR:
             data: dict[str, Any] = packet.data.get("data") or {}
             raise Refuse(data.get("code", ""), packet.data["message"], data.get("details"))
-        _check(packet.type == socketio.CONNECT, "CONNECT", packet)
-        shown = (auth or {}).get("pid")
         if "pid" in packet.data:
             self._pids[namespace] = packet.data["pid"]
-            if packet.data["pid"] == shown:
+            if packet.data["pid"] == shown.get("pid"):
                 self.recovered.add(namespace)
         sid: str = packet.data["sid"]
         return sid
