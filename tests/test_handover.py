@@ -104,8 +104,8 @@ async def test_drain(nursery: trio.Nursery) -> None:
     server = new_server()
     ended = trio.Event()
 
-    async def serve(task_status: Any) -> None:
-        await server.serve("127.0.0.1", 0, task_status=task_status)
+    async def serve(**task_status: Any) -> None:
+        await server.serve("127.0.0.1", 0, **task_status)
         ended.set()
 
     await nursery.start(serve)
