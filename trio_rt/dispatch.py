@@ -87,23 +87,23 @@ class Dispatcher:
             values = handler.validate(arguments)
             if key is None and handler.idempotent is not None:
                 key = handler.idempotent(*values)
+            name = None if key is None else self._name_key(socket, handler, key)
         except Exception as error:
             answer = await self._explain(handler, socket, error)
             if answer is not None:
                 self._answer(socket, id, answer)
             return
-        if key is None:
+        if name is None:
             await self._handle(handler, socket, id, arguments)
             return
-        name = self._name_key(socket, handler, key)
         settled = await self._backplane.claim(name)
         if settled is None:
-            settled = await self._run_once(handler, socket, values, name)
+            settled = await self._run_once(handler, socket, id, values, name)
         if id is not None and settled is not _UNANSWERED and settled.payload:
             socket.acknowledge_again(id, settled)
 
     async def _run_once(
-        self, handler: EventHandler, socket: Socket, values: Any, name: str
+        self, handler: EventHandler, socket: Socket, id: int | None, values: Any, name: str
     ) -> Settled:
         """Runs a handler whose key is claimed, and keeps what the client is answered."""
         settled: Settled | None = None
@@ -115,6 +115,8 @@ class Dispatcher:
                 answer = await self._explain(handler, socket, error)
                 if answer is not None:
                     settled = settle(answer)
+                    if id is None:
+                        self._answer(socket, id, answer)
         finally:
             if settled is None:
                 self._backplane.release(name)
