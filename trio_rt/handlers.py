@@ -157,9 +157,7 @@ class Handlers:
         Raises:
             MisuseError: if it could never work, with what would.
         """
-        right = f"@server.on_{name}\nasync def {_name(function)}({', '.join(arguments)}): ..."
-        _require_async(function, right)
-        _require_arguments(function, len(arguments), right)
+        inspect_hook(function, f"server.on_{name}", *arguments)
         if getattr(self, name) is not None:
             raise MisuseError(f"on_{name} is registered already: there is one for a namespace")
         setattr(self, name, function)
@@ -283,6 +281,22 @@ def _annotated(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     return function if inspect.isroutine(function) else type(function).__call__
+
+
+def inspect_hook(function: Callable[..., Awaitable[None]], owner: str, *arguments: str) -> None:
+    """Checks that a hook takes its arguments.
+
+    Args:
+        function: what is to be registered.
+        owner: what it is registered with, for the message.
+        arguments: what it is called with.
+
+    Raises:
+        MisuseError: if it could never work, with what would.
+    """
+    right = f"@{owner}\nasync def {_name(function)}({', '.join(arguments)}): ..."
+    _require_async(function, right)
+    _require_arguments(function, len(arguments), right)
 
 
 def _require_async(function: Any, right: str) -> None:

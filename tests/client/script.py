@@ -85,7 +85,8 @@ class Line:
 
     async def admit(self, *, namespace: str = "", **reply: Any) -> dict[str, Any]:
         """Answers the client's CONNECT, and gives what it showed."""
-        head, shown = await self.hear_packet()
+        head, data = await self.hear_packet()
+        shown: dict[str, Any] = data
         assert head == f"40{namespace}", f"{head!r} is no CONNECT to {namespace!r}"
         self.say(f"40{namespace}" + msgspec.json.encode({"sid": "S", **reply}).decode())
         return shown

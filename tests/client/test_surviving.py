@@ -50,7 +50,7 @@ async def test_comes_back(autojump_clock: MockClock) -> None:
         await client.wait_connected()
         line.close()
         await wait_all_tasks_blocked()
-        assert client.state is ConnectionState.BACKING_OFF
+        assert client.state.value == "backing off"
         assert client.reason is not None
         assert client.reason.code == "transport close"
         for n in range(3):
@@ -231,6 +231,20 @@ async def test_token_function_that_fails(autojump_clock: MockClock) -> None:
         await run()
 
 
+@pytest.mark.parametrize("wrong", ["text", {"a": object()}, 7])
+async def test_wrong_auth(autojump_clock: MockClock, wrong: Any) -> None:
+    """What cannot be shown ends the block with a TypeError, and not as a group."""
+    script = Script()
+
+    async def run() -> None:
+        async with open_client("http://x", auth=wrong, dial=script):
+            await script.answer()
+            await trio.sleep_forever()
+
+    with pytest.raises(TypeError):
+        await run()
+
+
 async def test_refusal_after_a_loss(autojump_clock: MockClock) -> None:
     """A refusal when it comes back is final as well, for all that waits."""
     script = Script()
@@ -246,7 +260,7 @@ async def test_refusal_after_a_loss(autojump_clock: MockClock) -> None:
             line.close()
             line = await script.answer()
             heard = {await line.hear(), await line.hear()}
-            assert {message[:3] for message in heard} == {"40{", "40/"}  # type: ignore[index]
+            assert {message[:3] for message in heard} == {"40{", "40/"}
             line.say('44{"message":"expired","data":{"code":"token"}}')
         assert client.state is ConnectionState.DISCONNECTED
         assert client.pending == 0
@@ -484,7 +498,7 @@ async def test_emit_waits_while_connected(autojump_clock: MockClock) -> None:
         assert client.pending == 2
         line.close()  # from here on the policy counts
         await wait_all_tasks_blocked()
-        assert client.state is ConnectionState.BACKING_OFF
+        assert client.state.value == "backing off"
         line = await script.accept(rt=1)
         for _ in range(2):
             head, _ = await line.hear_packet()

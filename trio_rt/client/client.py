@@ -36,6 +36,7 @@ from trio_rt.client.changes import Change, Changes, Listeners
 from trio_rt.client.config import ClientConfig
 from trio_rt.client.connection import ClientConnection
 from trio_rt.client.namespace import Arrival, Auth, ClientNamespace
+from trio_rt.codec import socketio
 from trio_rt.errors import Disconnected, MisuseError, Refused, RemoteError, TransportClosed
 from trio_rt.inbox import Inbox
 from trio_rt.log import log
@@ -161,7 +162,7 @@ class Client:
         """Another namespace on the same connection; the same one each time.
 
         It is connected as soon as the connection is, each time anew. To be refused there, or put
-        out, ends it and nothing else.
+        out, ends it and nothing else; to be put out of the client's own ends the client.
 
         Args:
             name: begins with a slash.
@@ -241,12 +242,10 @@ class Client:
         """Something has left, or arrived."""
         self._progress.unpark_all()
 
-    async def ask(
-        self, namespace: ClientNamespace, connection: ClientConnection
-    ) -> dict[str, Any] | None:
-        """What a namespace shows to the server; None if it cannot be had now."""
+    async def ask(self, namespace: ClientNamespace, connection: ClientConnection) -> bytes | None:
+        """The CONNECT of a namespace; None if what it is to show cannot be had now."""
         try:
-            return await namespace.show()
+            return socketio.encode_connect(namespace.name, await namespace.show())
         except (OSError, RemoteError) as error:
             text = f"what is shown to the server cannot be had: {error}"
             connection.end(reasons.TRANSPORT_ERROR.because(text))
@@ -354,8 +353,10 @@ class Client:
         self._clock.ring()
 
     def _hang_up(self, effect: HangUp) -> None:
-        if effect.dial is self._dial and self._connection is not None:
-            self._connection.end(effect.reason)
+        if effect.dial is self._dial:
+            if self._connection is not None:
+                self._connection.end(effect.reason)
+            self._dial = self._connection = None
         scope = self._dials.get(effect.dial)
         if scope is not None:
             scope.cancel()

@@ -188,10 +188,10 @@ class ClientConnection:
             self._nursery.start_soon(self._knock, namespace)
 
     async def _knock(self, namespace: ClientNamespace) -> None:
-        payload = await self._client.ask(namespace, self)
-        if payload is not None:
+        request = await self._client.ask(namespace, self)
+        if request is not None:
             self.dialogue.ask(namespace.name)
-            self._say(Encoded(socketio.encode_connect(namespace.name, payload)))
+            self._say(Encoded(request))
 
     def leave(self, namespace: ClientNamespace) -> None:
         """Leaves a namespace, behind all that was queued for it."""

@@ -19,7 +19,7 @@ from trio_rt.client.post import Answer, Post, read_answer, write_post
 from trio_rt.codec.socketio import ACK, EVENT, RESERVED_EVENTS, Packet
 from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError, Refuse, Refused
-from trio_rt.handlers import ANY_EVENT, EventHandler, inspect_handler
+from trio_rt.handlers import ANY_EVENT, EventHandler, inspect_handler, inspect_hook
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.backlog import Backlog, Entry
 from trio_rt.machine.dialogue import Connected
@@ -116,10 +116,17 @@ class ClientNamespace:
     def on_connect(self, function: F) -> F:
         """Registers what runs each time that the namespace was connected, in order with events.
 
-        @client.on_connect
-        async def hello() -> None:
-            if not client.recovered: ...    # the server knows nothing of us: join again
+            @client.on_connect
+            async def hello() -> None:
+                if not client.recovered:
+                    await client.call("join", "lobby")  # the server knows nothing of us
+
+        Raises:
+            MisuseError: if it could never work, or is not the first.
         """
+        inspect_hook(function, "client.on_connect")
+        if self._connect_hook is not None:
+            raise MisuseError("on_connect is registered already: there is one for a namespace")
         self._connect_hook = function
         return function
 
