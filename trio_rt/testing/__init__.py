@@ -14,12 +14,13 @@ from trio_rt.testing.dialling import MemoryDialer
 from trio_rt.testing.hosting import Host, connect, hosting, serve_wire
 from trio_rt.testing.peer import WebSocketPeer
 from trio_rt.testing.proxy import Proxy, open_proxy
-from trio_rt.testing.wires import CutWire, Link, open_link
+from trio_rt.testing.wires import CutWire, Lane, Link, open_link
 
 __all__ = [
     "Client",
     "CutWire",
     "Host",
+    "Lane",
     "Link",
     "MemoryDialer",
     "Proxy",

@@ -1,10 +1,11 @@
-"""Wires in memory that cut, delay, stall and break; all of it on Trio's clock."""
+"""Wires in memory that cut, delay, stall, lose and break; all of it on Trio's clock."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import cycle, repeat
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trio_rt import reasons
 from trio_rt.errors import TransportClosed
@@ -67,25 +68,24 @@ class CutWire(Wire):
         self._wire.close()
 
 
-class Link:
-    """A network between two wires; open one with `open_link`.
+class Lane:
+    """One direction of a `Link`: bytes arrive as they were sent, in order and once, or not at all.
 
     Attributes:
-        client, server: its two ends.
-        delay: seconds that bytes take from now on, in each direction.
+        delay: seconds that bytes take from now on.
     """
 
-    def __init__(self, delay: float, capacity: int) -> None:
+    def __init__(self, source: Wire, target: Wire, delay: float) -> None:
         self.delay = delay
-        client, self._near = memory_wire_pair(capacity)
-        self._far, server = memory_wire_pair(capacity)
-        self.client = _LinkEnd(client)
-        self.server = _LinkEnd(server)
+        self._source = source
+        self._target = target
         self._passing = trio.Event()
         self._passing.set()
+        self._left: int | None = None  # bytes that still arrive; None: all
+        self._then: Callable[[], None] | None = None
 
     def stall(self) -> None:
-        """Nothing arrives any more, in either direction, until `resume`; nothing is lost."""
+        """Nothing arrives any more until `resume`; nothing is lost."""
         if self._passing.is_set():
             self._passing = trio.Event()
 
@@ -93,45 +93,109 @@ class Link:
         """What was sent in the meantime arrives."""
         self._passing.set()
 
-    def drop(self) -> None:
-        """Breaks, as by a TCP reset: both ends are closed, and what was on its way is lost."""
-        self.client.is_broken = self.server.is_broken = True
-        self._near.close()
-        self._far.close()
+    def cut(self, after_bytes: int = 0, then: Callable[[], None] | None = None) -> None:
+        """Everything is lost from here on, and nobody is told.
+
+        Args:
+            after_bytes: so many more arrive first: a cut in the middle of a frame.
+            then: called when they have been read, such as `link.drop`.
+        """
+        self._left, self._then = after_bytes, then
+        if not after_bytes:
+            self._then = None
+            if then is not None:
+                then()
 
     async def run(self) -> None:
-        """Carries bytes until both directions have ended."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._carry, self._near, self._far)
-            nursery.start_soon(self._carry, self._far, self._near)
-
-    async def _carry(self, source: Wire, target: Wire) -> None:
-        """One direction: takes pieces, and gives each when its time has come."""
+        """Takes pieces, and gives each when its time has come, until the sender has ended."""
         send, receive = trio.open_memory_channel[tuple[float, bytes]](IN_FLIGHT)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take, source, send)
+            nursery.start_soon(self._take, send)
             try:
                 async for due, data in receive:
                     await trio.sleep_until(due)
                     await self._passing.wait()
-                    if data:
-                        await target.send_all(data)
-                    else:
-                        target.send_eof()
+                    await self._give(data)
             except TransportClosed:
-                source.close()  # so that the sender finds out
+                self._source.close()  # so that the sender finds out
                 nursery.cancel_scope.cancel()
 
-    async def _take(self, source: Wire, send: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
+    async def _take(self, send: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
         data = b"?"
         with send:
             while data:
                 try:
-                    data = await source.receive()
+                    data = await self._source.receive()
                 except TransportClosed:
                     return
                 await send.send((trio.current_time() + self.delay, data))
                 await self._passing.wait()
+
+    async def _give(self, data: bytes) -> None:
+        if self._left == 0:
+            return
+        if not data:
+            self._target.send_eof()
+            return
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        await self._target.send_all(data)
+        if self._left == 0:
+            await wait_all_tasks_blocked()
+            then, self._then = self._then, None
+            if then is not None:
+                then()
+
+
+class Link:
+    """A network between two wires; open one with `open_link`.
+
+    Attributes:
+        client, server: its two ends.
+        up, down: its two directions; `up` is the one to the server.
+    """
+
+    def __init__(self, delay: float, capacity: int) -> None:
+        client, self._near = memory_wire_pair(capacity)
+        self._far, server = memory_wire_pair(capacity)
+        self.client = _LinkEnd(client)
+        self.server = _LinkEnd(server)
+        self.up = Lane(self._near, self._far, delay)
+        self.down = Lane(self._far, self._near, delay)
+
+    def stall(self) -> None:
+        """Nothing arrives any more, in either direction, until `resume`; nothing is lost."""
+        self.up.stall()
+        self.down.stall()
+
+    def resume(self) -> None:
+        """What was sent in the meantime arrives."""
+        self.up.resume()
+        self.down.resume()
+
+    def drop(self, *, tell_client: bool = True, tell_server: bool = True) -> None:
+        """Breaks, as by a TCP reset: both ends are closed, and what was on its way is lost.
+
+        Args:
+            tell_client, tell_server: whether that end notices. For one that does not everything
+                is silent from here on, and what it sends is lost.
+        """
+        for lane in (self.up, self.down):
+            lane.cut()
+            lane.resume()
+        if tell_client:
+            self.client.is_broken = True
+            self._near.close()
+        if tell_server:
+            self.server.is_broken = True
+            self._far.close()
+
+    async def run(self) -> None:
+        """Carries bytes until both directions have ended."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.up.run)
+            nursery.start_soon(self.down.run)
 
 
 class _LinkEnd(Wire):
