@@ -16,6 +16,7 @@
     rt:{0}:ctl                          stream: orders that no node may miss
     rt:{u:<user>}:rl:<rule>, :cn        rate limit and connections of a user
     rt:probe:<node>                     channel of the delivery probe
+    rt:{0}:ver                          version of these keys
 
 Namespaces are escaped, so that none can be taken for the beginning of a room's name.
 """

@@ -1,0 +1,108 @@
+"""Redis behind Sentinels: which server is the primary is asked anew for each connection."""
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+from redis.exceptions import RedisError
+
+from trio_rt.backplane.redis.address import Address
+from trio_rt.backplane.redis.dial import Dial, connect, exchange
+from trio_rt.backplane.redis.settings import RedisSettings
+from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused, MisuseError
+
+
+class SentinelDial(Dial):
+    """Connects to the primary that Sentinels name, once that says itself that it is one.
+
+    Args:
+        sentinels: where they are; the first that answers is asked.
+        service: the name under which they watch the primary.
+        server: who we are at the primary: user, password, database and TLS. Its host and port
+            do not matter.
+        settings: limits of the connections.
+    """
+
+    def __init__(
+        self,
+        sentinels: Sequence[Address],
+        service: str,
+        server: Address | None = None,
+        settings: RedisSettings | None = None,
+    ) -> None:
+        if not sentinels:
+            raise MisuseError("no Sentinels: give the address of each, as read_url makes them")
+        self._sentinels = list(sentinels)
+        self._service = service
+        self._server = server or Address()
+        self.settings = settings or RedisSettings()
+
+    async def connect(self, name: str) -> trio.abc.Stream:
+        """See `Dial`."""
+        address = await self._find_primary(name)
+        stream = await connect(address, name, self.settings.connect_timeout)
+        try:
+            await check_primary(stream, address, self.settings.reply_timeout)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+    async def _find_primary(self, name: str) -> Address:
+        """Asks one Sentinel after the other."""
+        errors: list[BackplaneError] = []
+        for sentinel in self._sentinels:
+            try:
+                primary = await self._ask(sentinel, name)
+            except BackplaneError as error:
+                errors.append(error)
+            else:
+                # It is the first to be asked the next time: those before it did not answer.
+                self._sentinels.remove(sentinel)
+                self._sentinels.insert(0, sentinel)
+                return primary
+        why = "; ".join(str(error) for error in errors)
+        if all(isinstance(error, BackplaneRefused) for error in errors):
+            raise BackplaneRefused(f"no Sentinel tells the primary of {self._service!r}: {why}")
+        raise BackplaneDown(
+            f"no Sentinel tells the primary of {self._service!r}: {why}", outcome_unknown=False
+        )
+
+    async def _ask(self, sentinel: Address, name: str) -> Address:
+        # Half the time each, so that a dead one does not use up a short outage.
+        timeout = self.settings.connect_timeout / 2
+        stream = await connect(sentinel, name, timeout)
+        try:
+            with trio.fail_after(timeout):
+                (found,) = await exchange(
+                    stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+                )
+        except (trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise BackplaneDown(f"{sentinel} does not answer", outcome_unknown=False) from error
+        finally:
+            await trio.aclose_forcefully(stream)
+        if isinstance(found, RedisError):
+            raise BackplaneRefused(f"{sentinel}: {found}")
+        if found is None:
+            raise BackplaneRefused(f"{sentinel} does not know {self._service!r}")
+        return attrs.evolve(self._server, host=found[0].decode(), port=int(found[1]))
+
+
+async def check_primary(stream: trio.abc.Stream, address: Address, timeout: float) -> None:
+    """Asks a server whether it is a primary: Sentinels may be the last to know.
+
+    Raises:
+        BackplaneDown: if it is not, or does not answer.
+        BackplaneRefused: if we have no right to ask.
+    """
+    try:
+        with trio.fail_after(timeout):
+            (role,) = await exchange(stream, ("ROLE",))
+    except (trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise BackplaneDown(f"{address} does not tell its role", outcome_unknown=False) from error
+    if isinstance(role, RedisError):
+        raise BackplaneRefused(f"{address} does not tell its role: {role}") from role
+    if role[0] != b"master":
+        raise BackplaneDown(
+            f"{address} is not the primary but a {role[0].decode()}", outcome_unknown=False
+        )
