@@ -55,6 +55,7 @@ async def test_break_in_the_middle() -> None:
         link.down.cut(3, then=link.drop)
         await link.server.send_all(b"abcdef")
         assert await link.client.receive() == b"abc"
+        await wait_all_tasks_blocked()  # the link waits for the same, to see that it was read
         assert (await read(link.client), await read(link.server)) == (None, None)
 
 
