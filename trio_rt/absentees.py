@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from trio_rt.backplane.base import SavedSession
+from trio_rt.connection import Connection
 from trio_rt.reasons import Reason
 
 if TYPE_CHECKING:
@@ -30,12 +31,22 @@ class Absentee:
     """When it may not come back any more, on Trio's clock."""
 
 
+@attrs.frozen(eq=False)
+class Returning:
+    """A connection on which a lost session is coming back."""
+
+    connection: Connection
+    is_over: trio.Event = attrs.field(factory=trio.Event)
+    """Set when it is back, or lost again."""
+
+
 class Absentees:
     """All lost sessions of a node, in the order in which their time ends."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Absentee] = OrderedDict()
         self._late: dict[str, Absentee] = {}  # were coming back when their time was over
+        self._returning: dict[str, Returning] = {}
         self._came = trio.Event()
 
     def __len__(self) -> int:
@@ -53,11 +64,30 @@ class Absentees:
         sid = session.membership.sid
         return self._waiting.pop(sid, None) or self._late.pop(sid, None)
 
-    def give_back(self, session: SavedSession) -> None:
-        """A session was coming back, and is lost as before: its time may be over by now."""
+    def begin_return(self, session: SavedSession, connection: Connection) -> None:
+        """A session was taken, for a client that is not connected yet."""
+        self._returning[session.membership.sid] = Returning(connection)
+
+    async def cut_return(self, session: SavedSession, reason: Reason) -> bool:
+        """Ends the connection on which a session is coming back, and waits until that is over.
+
+        Returns:
+            Whether there was one.
+        """
+        returning = self._returning.get(session.membership.sid)
+        if returning is None:
+            return False
+        returning.connection.end(reason)
+        await returning.is_over.wait()
+        return True
+
+    def end_return(self, session: SavedSession) -> None:
+        """A session that was taken is back, or has ended, or is lost as before: in that case its
+        time may be over by now."""
         sid = session.membership.sid
+        self._returning.pop(sid).is_over.set()
         late = self._late.pop(sid, None)
-        if late is not None:
+        if late is not None and session.is_lost:
             self._waiting[sid] = late
             self._waiting.move_to_end(sid, last=False)
             self._came.set()

@@ -51,7 +51,8 @@ def split_auth(auth: dict[str, Any]) -> tuple[dict[str, Any], Claim | None, bool
 async def take_session(app: App, socket: Socket, claim: Claim) -> SavedSession | None:
     """Finds the session that a client shows, and takes it for this socket.
 
-    A connection that it still seems to have is dead, or as good as that, and is ended.
+    A connection that it still seems to have is dead, or as good as that, and is ended; so is one
+    on which it was coming back until now.
 
     Args:
         app: whose backplane keeps the sessions.
@@ -72,10 +73,11 @@ async def take_session(app: App, socket: Socket, claim: Claim) -> SavedSession |
             printable(session.user.id),
         )
         return None
-    if not session.is_lost:
-        await _end_old_connection(socket, session)
+    while not session.is_lost and await _end_old_connection(app, socket, session):
+        pass  # it may have been coming back on that one, and have come back
     if not await app.backplane.take_session(session):
         return None
+    app.absentees.begin_return(session, socket.connection)
     session.user = socket.user = user
     return session
 
@@ -111,9 +113,12 @@ def _last_seen(session: SavedSession, claim: Claim) -> Position | None:
     return None if position is None else max(position, since)
 
 
-async def _end_old_connection(socket: Socket, session: SavedSession) -> None:
+async def _end_old_connection(app: App, socket: Socket, session: SavedSession) -> bool:
+    """Returns whether there was one."""
+    reason = reasons.TRANSPORT_CLOSE.because("the client came back on another connection")
     old = socket.namespace.sockets.get(session.membership.sid)
-    if old is not None and old.session is session:
-        reason = reasons.TRANSPORT_CLOSE.because("the client came back on another connection")
-        old.connection.end(reason)
-        await socket.namespace.remove(old, reason)
+    if old is None or old.session is not session:
+        return await app.absentees.cut_return(session, reason)
+    old.connection.end(reason)
+    await socket.namespace.remove(old, reason)
+    return True

@@ -201,9 +201,10 @@ class Session:
             if lost is None or claim is None or not await readmit(self._app, socket, lost, claim):
                 await self._open_session(socket)
         finally:
-            if lost is not None and lost.is_open and not socket.recovered:
-                self._app.backplane.lose_session(lost)  # somebody said no, and may say yes later
-                self._app.absentees.give_back(lost)
+            if lost is not None:
+                if lost.is_open and not socket.recovered:
+                    self._app.backplane.lose_session(lost)  # who said no may say yes later
+                self._app.absentees.end_return(lost)
         hook = handlers.connect
         if socket.recovered and handlers.recover is not None:
             hook = handlers.recover
