@@ -64,7 +64,8 @@ async def test_one_end_first(told: str) -> None:
     """Who is not told of a break hears nothing any more, and may go on sending for ever."""
     async with open_link(capacity=4) as link:
         ends = {"client": link.client, "server": link.server}
-        await link.client.send_all(b"on its way")
+        link.stall()
+        await link.client.send_all(b"way")
         link.drop(tell_client=told == "client", tell_server=told == "server")
         assert await read(ends.pop(told)) is None
         (unaware,) = ends.values()
