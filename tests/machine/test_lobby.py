@@ -200,10 +200,17 @@ def test_table(make: Callable[[], Lobby], name: str) -> None:
         assert effects == expected
 
 
-@pytest.mark.parametrize("name", [*INPUTS, "returned"])
+MORE_INPUTS = {
+    **INPUTS,
+    "returned": lambda lobby, now: lobby.returned("bob", now),
+    "hold": lambda lobby, now: lobby.hold("dan", 5.0, now),
+}
+
+
+@pytest.mark.parametrize("name", MORE_INPUTS)
 def test_each_input_lets_time_pass_first(name: str) -> None:
     """What comes late means what it means then: the game has begun meanwhile."""
-    act = INPUTS.get(name, lambda lobby, now: lobby.returned("bob", now))
+    act = MORE_INPUTS[name]
     on_time, late = counting(), counting()
     assert on_time.tick(COUNT) == BEGUN
     assert act(late, 100.0) == [*BEGUN, *act(on_time, 100.0)]
@@ -471,6 +478,19 @@ def test_return_too_late(is_late: bool) -> None:
         assert lobby.tick(31.0) == freed
 
 
+def test_hold() -> None:
+    """One player's seat may be held longer, or less long, before the drop or after it."""
+    lobby = new_lobby("ann", "bob", "cy")
+    assert lobby.hold("bob", 50.0, 0.0) == []
+    assert lobby.dropped("bob", 1.0) == [Held("bob", 51.0)]
+    lobby.dropped("cy", 1.0)
+    assert lobby.hold("cy", 5.0, 2.0) == [Held("cy", 6.0)]
+    assert lobby.tick(6.0) == [SeatFreed("cy", Why.LOST)]
+    assert lobby.hold("cy", 5.0, 6.0) == [NOT_HERE]
+    assert lobby.tick(50.9) == []
+    assert lobby.hold("bob", 10.0, 50.9) == [Held("bob", 11.0), SeatFreed("bob", Why.LOST)]
+
+
 def test_spectators_are_not_held() -> None:
     """A spectator who is lost is gone."""
     lobby = new_lobby("ann")
@@ -676,7 +696,7 @@ def test_bad_rules(changes: dict[str, Any]) -> None:
 # --- Going elsewhere
 
 
-def test_snapshot() -> None:
+def test_dump_and_load() -> None:
     """Another node, with another clock, goes on where this one was."""
     lobby = new_lobby("ann", "bob", "cy", invite_only=False, seats=5)
     lobby.watch("dan", 0.0)
@@ -686,11 +706,11 @@ def test_snapshot() -> None:
     lobby.ready("ann", 0.0)
     lobby.dropped("bob", 0.0)
     lobby.ready_check(None, 0.0)
-    written = json.dumps(lobby.snapshot(5.0))
-    moved = Lobby.restore(rules(seats=5), json.loads(written), 105.0)
+    written = json.dumps(lobby.dump(5.0))
+    moved = Lobby.load(rules(seats=5), json.loads(written), 105.0)
     assert snapshot(moved)[:-1] == snapshot(lobby)[:-1]
     assert moved.deadline == lobby.deadline + 100
-    assert moved.snapshot(105.0) == lobby.snapshot(5.0)
+    assert moved.dump(105.0) == lobby.dump(5.0)
     assert moved.join("cy", 105.0) == [BANNED]
     assert moved.join("fay", 105.0, code="x") == [Seated("fay")]
     assert moved.tick(100.0 + RESERVATION) == [SeatFreed("eve", Why.EXPIRED)]
@@ -698,10 +718,10 @@ def test_snapshot() -> None:
 
 
 @pytest.mark.parametrize("make", STATES, ids=lambda make: make.__name__)
-def test_snapshot_of_each_phase(make: Callable[[], Lobby]) -> None:
+def test_load_in_each_phase(make: Callable[[], Lobby]) -> None:
     """A lobby that moves stays in its phase, and leaves it at the same time."""
     lobby = make()
-    moved = Lobby.restore(rules(), lobby.snapshot(1.0), 1.0)
+    moved = Lobby.load(rules(), lobby.dump(1.0), 1.0)
     assert snapshot(moved) == snapshot(lobby)
     assert moved.tick(1000.0) == lobby.tick(1000.0)
 
@@ -732,7 +752,7 @@ class Picture:
                     self.reserved.discard(player)
                     assert player not in self.players
                     self.players[player] = None
-                case Held(player):
+                case Held(player):  # or held for another time
                     self.held.add(player)
                 case Returned(player):
                     self.held.remove(player)
@@ -790,6 +810,7 @@ class LobbyModel(RuleBasedStateMachine):
         self.host: str | None = None
         self.seated: list[str] = []
         self.lost: dict[str, int] = {}
+        self.holds: dict[str, int] = {}
         self.ready: set[str] = set()
         self.reserved: dict[str, int] = {}
         self.spectators: set[str] = set()
@@ -827,6 +848,7 @@ class LobbyModel(RuleBasedStateMachine):
         self.ready.discard(who)
         self.spectators.discard(who)
         self.lost.pop(who, None)
+        self.holds.pop(who, None)
         self.reserved.pop(who, None)
 
     def follow(self) -> None:
@@ -866,7 +888,7 @@ class LobbyModel(RuleBasedStateMachine):
     def fall_due(self) -> None:
         """What is due by itself, now."""
         for who in [who for who in self.seated if who in self.lost]:
-            if self.now - self.lost[who] >= self.rules.hold:
+            if self.now - self.lost[who] >= self.holds.get(who, self.rules.hold):
                 self.remove(who)
         for who, since in list(self.reserved.items()):
             if self.now - since >= self.rules.reservation:
@@ -934,6 +956,13 @@ class LobbyModel(RuleBasedStateMachine):
         if who in self.seated and who not in self.lost:
             self.lost[who] = self.now
             self.ready.discard(who)
+        self.follow()
+
+    @rule(who=WHO, seconds=st.integers(0, 9))
+    def hold(self, who: str, seconds: int) -> None:
+        self.hear(self.lobby.hold(who, seconds, self.now), may=who in self.seated)
+        if who in self.seated:
+            self.holds[who] = seconds
         self.follow()
 
     @rule(who=WHO)
@@ -1010,9 +1039,9 @@ class LobbyModel(RuleBasedStateMachine):
     @rule()
     def move(self) -> None:
         """Another node goes on with the lobby, by the clock it has."""
-        written = json.dumps(self.lobby.snapshot(self.now))
-        elsewhere = Lobby.restore(self.rules, json.loads(written), self.now + 1000)
-        self.lobby = Lobby.restore(self.rules, elsewhere.snapshot(self.now + 1000), self.now)
+        written = json.dumps(self.lobby.dump(self.now))
+        elsewhere = Lobby.load(self.rules, json.loads(written), self.now + 1000)
+        self.lobby = Lobby.load(self.rules, elsewhere.dump(self.now + 1000), self.now)
 
     # What holds
 

@@ -85,41 +85,6 @@ class Lobby:
         self._effects: list[LobbyEffect] = []
         self.phase = Phase.OPEN
 
-    # --- Going elsewhere
-
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Everything but the rules, as JSON, for another start of the lobby, here or elsewhere.
-
-        Times are in seconds from or until now, so that another clock can go on with them.
-        """
-        return {
-            "phase": self.phase.value,
-            "left": None if self._until == math.inf else self._until - now,
-            "at_least": self._at_least,
-            "empty": None if self._empty_since is None else now - self._empty_since,
-            "seats": self._seats.snapshot(now),
-            "spectators": [*self._spectators],
-            "invites": {code: until - now for code, until in self._invites.items()},
-            "banned": [*self._banned],
-        }
-
-    @classmethod
-    def restore(cls, rules: Rules, snapshot: dict[str, Any], now: float) -> "Lobby":
-        """The lobby of a snapshot, as if no time had passed in between.
-
-        Whoever was there is there: say `dropped` of those whose connections are not.
-        """
-        lobby = cls(rules, now)
-        lobby.phase = Phase(snapshot["phase"])
-        lobby._until = math.inf if snapshot["left"] is None else now + snapshot["left"]
-        lobby._at_least = snapshot["at_least"]
-        lobby._empty_since = None if snapshot["empty"] is None else now - snapshot["empty"]
-        lobby._seats = Seats.restore(rules, snapshot["seats"], now)
-        lobby._spectators = dict.fromkeys(snapshot["spectators"])
-        lobby._invites = {code: now + left for code, left in snapshot["invites"].items()}
-        lobby._banned = dict.fromkeys(snapshot["banned"])
-        return lobby
-
     # --- Asking
 
     @property
@@ -320,6 +285,7 @@ class Lobby:
             "phase": self.phase.value,
             "seconds": None if self._until == math.inf else self._until - now,
             "at_least": self._at_least,
+            "empty": None if self._empty_since is None else now - self._empty_since,
             "seats": self._seats.dump(now),
             "spectators": list(self._spectators),
             "invites": {code: until - now for code, until in self._invites.items()},
@@ -328,7 +294,10 @@ class Lobby:
 
     @classmethod
     def load(cls, rules: Rules, dumped: Mapping[str, Any], now: float) -> "Lobby":
-        """What `dump` gave, on another clock; the time between them does not count."""
+        """What `dump` gave, on another clock; the time between them does not count.
+
+        Whoever was there is there: say `dropped` of those whose connections are not.
+        """
         lobby = cls(rules, now)
         lobby.phase = Phase(dumped["phase"])
         lobby._until = math.inf if dumped["seconds"] is None else now + dumped["seconds"]
@@ -337,8 +306,7 @@ class Lobby:
         lobby._spectators = dict.fromkeys(dumped["spectators"])
         lobby._invites = {code: now + seconds for code, seconds in dumped["invites"].items()}
         lobby._banned = dict.fromkeys(dumped["banned"])
-        if lobby._seats.players or lobby._seats.reserved or lobby._spectators:
-            lobby._empty_since = None
+        lobby._empty_since = None if dumped["empty"] is None else now - dumped["empty"]
         return lobby
 
     # --- Why not

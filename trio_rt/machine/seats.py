@@ -60,31 +60,6 @@ class Seats:
         """Until when a seat waits for whom."""
         self.host: str | None = None
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Everything, as JSON, with times as seconds from or until now."""
-        return {
-            "host": self.host,
-            "players": {
-                name: {
-                    "ready": player.is_ready,
-                    "lost": None if player.lost_at is None else now - player.lost_at,
-                }
-                for name, player in self.players.items()
-            },
-            "reserved": {name: until - now for name, until in self.reserved.items()},
-        }
-
-    @classmethod
-    def restore(cls, rules: Rules, snapshot: dict[str, Any], now: float) -> "Seats":
-        """The seats of a snapshot."""
-        seats = cls(rules)
-        seats.host = snapshot["host"]
-        for name, player in snapshot["players"].items():
-            lost_at = None if player["lost"] is None else now - player["lost"]
-            seats.players[name] = Player(player["ready"], lost_at)
-        seats.reserved = {name: now + left for name, left in snapshot["reserved"].items()}
-        return seats
-
     @property
     def free(self) -> int:
         """Seats that anybody may take."""
