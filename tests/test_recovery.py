@@ -844,30 +844,37 @@ async def test_back_before_the_loss_was_noticed(autojump_clock) -> None:
         assert got(again) == numbers(3)
 
 
-async def test_taken_over_while_a_handler_runs(autojump_clock) -> None:
-    """The handler of an old connection is cancelled, and its `Socket` reaches the client still."""
+@pytest.mark.parametrize("is_live", [False, True], ids=["lost", "connected"])
+@pytest.mark.parametrize(("seconds", "result"), [(1.0, "done"), (9.0, "cancelled")])
+async def test_taken_over_while_a_handler_runs(
+    autojump_clock, is_live: bool, seconds: float, result: str
+) -> None:
+    """A handler that runs when its client is back on another connection may finish what it does,
+    within the same grace as after a loss, and its `Socket` reaches the client."""
     server = new_server()
     ended: list[str] = []
-    kept: list[Any] = []
 
     @server.on("work")
     async def work(socket):
-        kept.append(socket)
         try:
-            await trio.sleep_forever()
-        finally:
-            ended.append("work")
+            await trio.sleep(seconds)
+            await socket.emit("n", 1)
+            ended.append("done")
+        except trio.Cancelled:
+            ended.append("cancelled")
+            raise
 
     async with hosting(server) as host:
         client = await host.connect(auth=ALICE)
         await client.emit("work")
         await wait_all_tasks_blocked()
+        if not is_live:
+            await vanish(client)
         again = await come_back(host, client)
-        await wait_all_tasks_blocked()
-        assert ended == ["work"]
-        await kept[0].emit("n", 1)
-        await wait_all_tasks_blocked()
-        assert got(again) == numbers(1)
+        assert again.recovered == {"/"}
+        await trio.sleep(6)
+        assert ended == [result]
+        assert got(again) == (numbers(1) if result == "done" else [])
 
 
 async def test_old_socket_leaves_a_room(autojump_clock) -> None:

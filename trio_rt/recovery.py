@@ -119,6 +119,6 @@ async def _end_old_connection(app: App, socket: Socket, session: SavedSession) -
     old = socket.namespace.sockets.get(session.membership.sid)
     if old is None or old.session is not session:
         return await app.absentees.cut_return(session, reason)
-    old.connection.end(reason)
+    old.connection.stop(reason)  # a handler that runs has its grace, as after any loss
     await socket.namespace.remove(old, reason)
     return True
