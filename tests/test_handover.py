@@ -1,12 +1,20 @@
 """Clients of a program's own trio-websocket server, handed over to ours."""
 
+import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from trio_websocket import WebSocketRequest
 
 from tests.interop.conftest import driver, play
@@ -41,9 +49,11 @@ def new_server(**changes: Any) -> Server:
     return server
 
 
-async def listen(nursery: trio.Nursery, handle: Handler) -> int:
+async def listen(
+    nursery: trio.Nursery, handle: Handler, context: ssl.SSLContext | None = None
+) -> int:
     """A trio-websocket server on a free port."""
-    serving = partial(trio_websocket.serve_websocket, handle, "127.0.0.1", 0, ssl_context=None)
+    serving = partial(trio_websocket.serve_websocket, handle, "127.0.0.1", 0, ssl_context=context)
     return int((await nursery.start(serving)).port)
 
 
@@ -200,6 +210,62 @@ async def test_not_serving() -> None:
     """A server that does not serve says so."""
     with pytest.raises(MisuseError, match=r"server\.serve"):
         await new_server().serve_websocket(None)  # type: ignore[arg-type]
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "test.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+async def test_tls(nursery: trio.Nursery, tmp_path: Path) -> None:
+    """Over TLS it is the same, and handlers see that it is; who is not trusted is not talked to."""
+    file = self_signed(tmp_path)
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(file)
+    server = new_server()
+
+    @server.on("secure")
+    async def secure(socket: Socket) -> bool:
+        return socket.handshake.secure
+
+    await nursery.start(server.serve, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{await listen(nursery, server.serve_websocket, ours)}"
+    trusting = ssl.create_default_context(cafile=file)
+    with trio.fail_after(DEADLINE):
+        async with open_client(url, ssl_context=trusting) as client:
+            assert await client.call("secure") is True
+            assert await client.call("echo", "x" * 300_000) == "x" * 300_000
+        async with open_client(url) as client:
+            changes = client.changes()
+            async for change in changes:
+                if change.state is ConnectionState.BACKING_OFF:
+                    break
+            assert client.reason is not None
+            assert "certificate" in client.reason.text.lower()
+    nursery.cancel_scope.cancel()
 
 
 class Stranger:
