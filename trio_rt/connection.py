@@ -1,6 +1,6 @@
 """One client: its transport, and the tasks that serve it, in one nursery.
 
-    reader     the caller of `receive`: takes events off the wire and hands them to handlers
+    reader     who calls `wait` and `take`: takes events off the wire and hands them to handlers
     writer     parked until the peer reads too slowly; then empties the outbox
     heartbeat  parked until its deadline; reads on for a reader that a handler holds up
 
@@ -12,6 +12,7 @@ only beside the others.
 """
 
 import math
+from collections.abc import Awaitable
 
 import trio
 
@@ -117,7 +118,8 @@ class Connection(Flushable):
 
         Args:
             nursery: the connection's own: `end` cancels it. Whoever opened it is the reader,
-                awaits `receive` in a loop, and calls `finish` when the nursery has closed.
+                awaits `wait` and then calls `take` in a loop, and calls `finish` when the nursery
+                has closed.
         """
         self._nursery = nursery
         if self.reason is not None:
@@ -184,39 +186,36 @@ class Connection(Flushable):
 
     # Receiving
 
-    async def receive(self) -> list[Event]:
-        """Waits for the next events of the client.
+    def wait(self) -> Awaitable[None]:
+        """Waits until there may be something to `take`. Await it at once.
 
-        Pongs and acknowledgements were dealt with before. What the handlers of the last events
-        sent leaves now. When the connection is over this raises `trio.Cancelled`, because its
-        nursery is cancelled.
+        What the handlers of the last events sent leaves now. When the connection is over this
+        raises `trio.Cancelled`, because its nursery is cancelled.
+
+        Not an async function, because the frame of one would cost each message 0.3 us, and each
+        idle connection 300 bytes.
         """
         if self._pending and not self._flusher.is_crowded:
             self._send_pending()
-        if self._inbox is not None and (events := self._inbox.take()):
-            self._engine.heartbeat.excuse(trio.current_time())  # reading may have paused
-            self.transport.unread.ring()
-            await trio.lowlevel.checkpoint()
-            return events
-        while self.stopped is None:
+        if self.stopped is None and not self._inbox:
             self._is_reading = True
-            try:
-                await self.transport.readable.wait()
-            finally:
-                self._is_reading = False
-            events = self._read()
-            if events:
-                return events
-        self.end(self.stopped)
-        await trio.sleep_forever()
-        raise AssertionError("unreachable: the nursery is cancelled")
+            return self.transport.readable.wait()
+        return self._wait_less()
 
-    def cork(self) -> None:
-        """Joins what is sent in this step of the scheduler, because more is to come."""
-        self._tick = self._flusher.tick
+    async def _wait_less(self) -> None:
+        """Events wait in the inbox, or there will be no more."""
+        if self._inbox:
+            await trio.lowlevel.checkpoint()
+        else:
+            assert self.stopped is not None
+            self.end(self.stopped)
+            await trio.sleep_forever()
 
-    def _read(self) -> list[Event]:
+    def take(self) -> list[Event]:
         """Takes what has arrived, deals with it, and gives the events for handlers."""
+        if not self._is_reading:
+            return self._take_inbox()
+        self._is_reading = False
         events: list[Event] = []
         try:
             for message in self.transport.receive_nowait():
@@ -229,6 +228,17 @@ class Connection(Flushable):
         except TransportClosed as error:
             self.stop(error.reason)
         return events
+
+    def _take_inbox(self) -> list[Event]:
+        assert self._inbox is not None
+        events = self._inbox.take()
+        self._engine.heartbeat.excuse(trio.current_time())  # reading may have paused
+        self.transport.unread.ring()
+        return events
+
+    def cork(self) -> None:
+        """Joins what is sent in this step of the scheduler, because more is to come."""
+        self._tick = self._flusher.tick
 
     def _relieve(self) -> None:
         """Reads on for a reader that is held up, so that pongs and acknowledgements are seen."""
@@ -247,7 +257,7 @@ class Connection(Flushable):
         self.transport.unread.ring()  # there may be more
 
     def _read_and_weigh(self) -> tuple[list[Event], int]:
-        """As `_read`, with the bytes that the events came in, attachments included."""
+        """As `take`, with the bytes that the events came in, attachments included."""
         events: list[Event] = []
         size = 0
         try:

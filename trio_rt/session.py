@@ -97,7 +97,8 @@ class Session:
         """The reader: hands each event to its handler, one after the other."""
         sockets = self._sockets
         while True:
-            events = await connection.receive()
+            await connection.wait()
+            events = connection.take()
             if len(events) > 1:
                 connection.cork()
             for count, event in enumerate(events, 1):
