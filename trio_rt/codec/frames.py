@@ -121,8 +121,40 @@ class FrameDecoder:
             if len(self._held) < self._wanted:
                 return messages
             buffer, self._held = self._held, None
+        # The first branch is the hot path: a final masked text frame below 64 KiB that is all
+        # here, where no message is half here (5.4). It repeats what `_decode_frame` does for any
+        # frame, in 0.3 us instead of 1.0 us (100 bytes, mask undone in C).
+        position, end = 0, len(buffer)
         try:
-            self._decode(buffer, messages)
+            while position < end:
+                if (
+                    buffer[position] == _FINAL_TEXT
+                    and position + 6 <= end
+                    and self._fragments is None
+                    and self._from_client
+                ):
+                    length = buffer[position + 1]
+                    if MASKED <= length < _MASKED_16:
+                        length -= MASKED
+                        start = position + 6
+                    elif length == _MASKED_16:
+                        length = buffer[position + 2] << 8 | buffer[position + 3]
+                        start = position + 8 if length >= LENGTH_16 else end + 1
+                    else:
+                        start = end + 1  # not for this branch
+                    stop = start + length
+                    if stop <= end and length <= self._max_message_bytes:
+                        mask = buffer[start - 4 : start]
+                        messages.append(apply_mask(buffer[start:stop], mask).decode())
+                        position = stop
+                        continue
+                stop = self._decode_frame(buffer, position, messages)
+                if stop < 0:
+                    self._held = bytearray(buffer[position:])
+                    break
+                if self._ended:
+                    break  # type: ignore[unreachable]  # a close frame ended it just now
+                position = stop
         except UnicodeDecodeError:
             messages.append(RemoteProtocolError("text is not UTF-8", BAD_DATA))  # 8.1
             self._end()
@@ -131,46 +163,6 @@ class FrameDecoder:
             messages.append(error.with_traceback(None))
             self._end()
         return messages
-
-    def _decode(self, data: bytes | bytearray, messages: list[Message]) -> None:
-        """Decodes every whole frame, and holds the rest.
-
-        The first branch is the hot path: a final masked text frame below 64 KiB that is all here.
-        It repeats what `_decode_frame` does for any frame, in 0.4 us instead of 1.0 us (100 bytes,
-        mask undone in C).
-        """
-        max_bytes = self._max_message_bytes
-        whole_text = self._whole_text()
-        position, end = 0, len(data)
-        while position < end:
-            if data[position] == whole_text and position + 6 <= end:
-                length = data[position + 1]
-                if MASKED <= length < _MASKED_16:
-                    length -= MASKED
-                    start = position + 6
-                elif length == _MASKED_16:
-                    length = data[position + 2] << 8 | data[position + 3]
-                    start = position + 8 if length >= LENGTH_16 else end + 1
-                else:
-                    start = end + 1  # not for this branch
-                stop = start + length
-                if stop <= end and length <= max_bytes:
-                    mask = data[start - 4 : start]
-                    messages.append(apply_mask(data[start:stop], mask).decode())
-                    position = stop
-                    continue
-            stop = self._decode_frame(data, position, messages)
-            if stop < 0:
-                self._held = bytearray(data[position:])
-                return
-            if self._ended:
-                return
-            position = stop
-            whole_text = self._whole_text()
-
-    def _whole_text(self) -> int:
-        """The first byte that a whole text message would have now; -1 if none can come (5.4)."""
-        return _FINAL_TEXT if self._from_client and self._fragments is None else -1
 
     def _decode_frame(self, data: bytes | bytearray, position: int, messages: list[Message]) -> int:
         """Decodes one frame of any kind.

@@ -109,7 +109,10 @@ def _decode_listed(text: str, at: int, kind: int, attachments: int) -> Packet:
         if bracket - at > MAX_ID_DIGITS or not (digits.isascii() and digits.isdigit()):
             raise RemoteProtocolError("a bad ack id")
         id = int(digits)
-    data: Any = _decode_json(text[bracket:])
+    try:
+        data: Any = _read_json(text[bracket:])
+    except msgspec.DecodeError:
+        data = _decode_json(text[bracket:])  # which mends it first, if it can
     if kind == EVENT:
         name: Any = data[0] if data else None
         # JavaScript clients may use a number as a name: `42[1,"x"]`.

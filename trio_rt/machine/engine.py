@@ -62,16 +62,24 @@ class Engine:
         if self.state is _CLOSED:
             return NOTHING
         if type(message) is bytes:
-            return self._upwards(message)
+            payload: str | bytes = message
+        elif message[:1] == "4":
+            payload = message[1:]
+        else:
+            return self._receive_other(message)  # type: ignore[arg-type]
+        effects = self.multiplex.receive(payload)
+        if effects and type(effects[0]) is End:
+            self.state = _CLOSED
+        return effects
+
+    def _receive_other(self, message: str) -> Sequence[Effect]:
         kind = message[:1]
-        if kind == "4":
-            return self._upwards(message[1:])
         if kind == engineio.PONG:
             self.heartbeat.pong()
             return NOTHING
         if kind == "b":
             try:
-                return self._upwards(engineio.decode_base64(message))  # type: ignore[arg-type]
+                return self.receive(engineio.decode_base64(message))
             except RemoteProtocolError as error:
                 return self._end(End(error.reason))
         if kind in _MEANINGLESS:
@@ -93,12 +101,6 @@ class Engine:
     def close(self) -> None:
         """The session has ended: nothing means anything any more."""
         self.state = EngineState.CLOSED
-
-    def _upwards(self, payload: str | bytes) -> Sequence[Effect]:
-        effects = self.multiplex.receive(payload)
-        if effects and type(effects[0]) is End:
-            self.state = _CLOSED
-        return effects
 
     def _end(self, end: End) -> Sequence[Effect]:
         self.state = EngineState.CLOSED
