@@ -14,6 +14,10 @@ from trio_rt.schedule.bell import Bell
 from trio_rt.transport.base import Transport
 from trio_rt.transport.wire import Wire
 
+_HEADS = tuple(frames.text_frame(b"4" * size)[:2] + b"4" for size in range(1, 126))
+"""What stands before a packet's text of 0 to 124 bytes: the frame's head, and Engine.IO's type.
+Joining it with the text takes 0.1 us, where making it each time takes 0.3 us more."""
+
 MAX_CONTROL_REST_BYTES = 131_072
 """Unsent bytes from which on a peer that pings and does not read gets no pongs any more."""
 
@@ -100,12 +104,14 @@ class WebSocketTransport(Transport):
 
     def encode(self, packet: Encoded, offset: bytes = b"") -> bytes:
         """See `Transport`."""
-        payload = b"4" + packet.text
+        text = packet.text
         if offset and self._takes_offsets:
-            payload = b'%b,"%b"]' % (payload[:-1], offset)
+            text = b'%b,"%b"]' % (text[:-1], offset)
         if self._compress_from is None and not packet.attachments:
-            return frames.text_frame(payload)
-        text = self._frame(payload, is_text=True)
+            if len(text) < len(_HEADS):
+                return _HEADS[len(text)] + text
+            return frames.text_frame(b"4" + text)
+        frame = self._frame(b"4" + text, is_text=True)
         if self.framing.startswith("base64"):
             parts = [
                 self._frame(engineio.encode_base64(part), is_text=True)
@@ -113,7 +119,7 @@ class WebSocketTransport(Transport):
             ]
         else:
             parts = [self._frame(part, is_text=False) for part in packet.attachments]
-        return text + b"".join(parts)
+        return frame + b"".join(parts)
 
     def send_nowait(self, data: bytes) -> None:
         """See `Transport`."""
