@@ -77,7 +77,8 @@ class Flusher:
 
     async def _flush(self, marked: list[Flushable]) -> None:
         for start in range(0, len(marked), SENDS_PER_STEP):
+            if start:  # behind the last piece there is the bell's wait
+                await trio.lowlevel.checkpoint()
             self.tick += 1
             for item in marked[start : start + SENDS_PER_STEP]:
                 item.flush()
-            await trio.lowlevel.checkpoint()
