@@ -94,7 +94,10 @@ def ended() -> Lobby:
 
 
 def closed() -> Lobby:
-    lobby = opened()
+    """Somebody watched, too, and somebody was expected."""
+    lobby = new_lobby("ann", "bob")
+    lobby.watch("eve", 0.0)
+    lobby.reserve("fay", 0.0)
     lobby.close(0.0)
     return lobby
 
