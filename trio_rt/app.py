@@ -4,8 +4,8 @@ An `App` does no I/O of its own: a server, or a test, hands it connections.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import attrs
 import trio
@@ -23,6 +23,7 @@ from trio_rt.log import log
 from trio_rt.namespace import Namespace
 from trio_rt.presence import PresenceKeeper
 from trio_rt.registry import Registry
+from trio_rt.rooms import Room, Rooms
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.wheel import Wheel
 from trio_rt.session import Session
@@ -69,6 +70,7 @@ class App(Registry):
         self.presence_keeper = PresenceKeeper()
         """Tells who has come and gone."""
         self._cluster = Cluster(self)
+        self._serves_rooms = False
         self._root = Namespace("/", self.handlers, self)
         self._namespaces: dict[str, Namespace] = {"/": self._root}
         self._patterns: list[tuple[Matcher, Registry]] = []
@@ -89,12 +91,22 @@ class App(Registry):
 
     # Namespaces
 
-    def namespace(self, name: "str | re.Pattern[str] | Matcher") -> Registry:
+    @overload
+    def namespace(self, name: str, *, rooms: Sequence[type[Room]] = ()) -> Namespace: ...
+
+    @overload
+    def namespace(self, name: "re.Pattern[str] | Matcher") -> Registry: ...
+
+    def namespace(
+        self, name: "str | re.Pattern[str] | Matcher", *, rooms: Sequence[type[Room]] = ()
+    ) -> Registry:
         """Registers a namespace, and gives what its handlers are registered with.
 
         Args:
             name: `"/games"`; or a compiled pattern, or a function from a name to a bool, for
                 namespaces that begin when a client asks and end when the last one leaves.
+            rooms: the kinds of rooms with a life of their own that clients may create there, use
+                and list, by the events `room:create` and so on. For a name, once.
 
         Returns:
             For a name the `Namespace`, the same one each time; else a registry of handlers.
@@ -107,7 +119,11 @@ class App(Registry):
                 raise MisuseError(f'{name!r} is no namespace. Write: server.namespace("/games")')
             if name not in self._namespaces:
                 self._namespaces[name] = Namespace(name, Handlers(), self)
+            if rooms:
+                self._add_rooms(self._namespaces[name], rooms)
             return self._namespaces[name]
+        if rooms:
+            raise MisuseError('rooms need one namespace: server.namespace("/games", rooms=[Lobby])')
         registry = Registry(Handlers())
         if isinstance(name, re.Pattern):
             self._patterns.append((lambda text: name.fullmatch(text) is not None, registry))
@@ -116,6 +132,11 @@ class App(Registry):
         else:
             raise MisuseError('namespace() takes "/name", re.compile(r"/room-\\d+") or a function')
         return registry
+
+    def _add_rooms(self, namespace: Namespace, kinds: Sequence[type[Room]]) -> None:
+        if namespace.live_rooms is not None or self._serves_rooms:
+            raise MisuseError("rooms= is given once for a namespace, before the server serves")
+        namespace.live_rooms = Rooms(namespace, kinds)
 
     def find_namespace(self, name: str) -> Namespace | None:
         """The namespace that a client asks for, made if a pattern matches it."""
@@ -187,6 +208,17 @@ class App(Registry):
         self.backplane.open(self.config)
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
+                base = await nursery.start(self._run_base)
+                try:
+                    task_status.started(scope)
+                    await self._run_rooms()
+                finally:
+                    base.cancel()
+
+    async def _run_base(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        """Runs what rooms need to the very end."""
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.backplane.run)
                 nursery.start_soon(self._see_off_absentees)
                 nursery.start_soon(self._cluster.run)
@@ -195,6 +227,18 @@ class App(Registry):
                 nursery.start_soon(self.wheel.run)
                 nursery.start_soon(self._receive)
                 task_status.started(scope)
+
+    async def _run_rooms(self) -> None:
+        """Runs all rooms until it is cancelled; then their states are saved for other nodes."""
+        self._serves_rooms = True
+        try:
+            async with trio.open_nursery() as nursery:
+                for namespace in self.all_namespaces:
+                    if namespace.live_rooms is not None:
+                        nursery.start_soon(namespace.live_rooms.run)
+                await trio.sleep_forever()
+        finally:
+            self._serves_rooms = False
 
     async def _receive(self) -> None:
         """Delivers what other nodes publish."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_rt import queries
-from trio_rt.backplane.base import Arrival, Gap, NodeDown, Note, Question
-from trio_rt.codec.questions import decode_question
+from trio_rt.backplane.base import Arrival, Fenced, Gap, NodeDown, Note, Question
+from trio_rt.codec.questions import ToRooms, decode_question
 from trio_rt.errors import RemoteProtocolError
 from trio_rt.log import log
+from trio_rt.rooms.rooms import answer_for_rooms
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -48,6 +49,12 @@ class Cluster:
         elif isinstance(arrival, NodeDown):
             for namespace in self._app.all_namespaces:
                 namespace.presence.node_down(arrival.node)
+                if namespace.live_rooms is not None:
+                    namespace.live_rooms.node_down(arrival.node)
+        elif isinstance(arrival, Fenced):
+            for namespace in self._app.all_namespaces:
+                if namespace.live_rooms is not None:
+                    namespace.live_rooms.fenced()
         elif isinstance(arrival, Question):
             try:
                 self._questions.send_nowait(arrival)
@@ -66,7 +73,11 @@ class Cluster:
     async def _answer(self, question: Question, slots: trio.Semaphore) -> None:
         try:
             asked = decode_question(question.body)
-            body = await queries.answer(self._app.get_namespace(asked.namespace), asked)
+            namespace = self._app.get_namespace(asked.namespace)
+            if isinstance(asked, ToRooms):
+                body = await answer_for_rooms(namespace, asked)
+            else:
+                body = await queries.answer(namespace, asked)
             self._app.backplane.answer(question, body)
         except RemoteProtocolError as error:
             log.warning("node %s: %s", question.node, error)

@@ -16,6 +16,7 @@ from trio_rt.errors import MisuseError
 from trio_rt.handlers import Handlers
 from trio_rt.log import log
 from trio_rt.packets import encode_event
+from trio_rt.policies import Latest
 from trio_rt.presence import Presence
 from trio_rt.queries import Queries
 from trio_rt.reasons import HISTORY_LOST, Reason
@@ -25,6 +26,7 @@ from trio_rt.target import Target
 
 if TYPE_CHECKING:
     from trio_rt.app import App
+    from trio_rt.rooms import Rooms
 
 
 class Namespace(Registry):
@@ -47,6 +49,8 @@ class Namespace(Registry):
         """Who is in its rooms."""
         self.queries = Queries(self)
         """Asks about its sockets in the whole cluster."""
+        self.live_rooms: Rooms | None = None
+        """Its rooms with a life of their own, where it has such."""
         self._last_ack_id = 0
         self._is_held_up = False  # a member of the last fan-out was blocked
 
@@ -97,6 +101,8 @@ class Namespace(Registry):
             self.app.absentees.remove(session)
             backplane.keep_session(session)
             await self.presence.came_back(socket)
+            if self.live_rooms is not None:
+                self.live_rooms.came_back(socket)
             return True
         finally:
             for room in rooms:
@@ -122,6 +128,8 @@ class Namespace(Registry):
             self._wait_for(socket, reason)  # before it leaves its rooms
         self.sockets.pop(socket.id, None)
         self.presence.lost(socket, may_come_back=may_come_back)
+        if self.live_rooms is not None:
+            self.live_rooms.lost(socket, may_come_back=may_come_back)
         for room in socket.rooms:
             self._drop_member(room, socket)
         self.app.forget_if_deserted(self)
@@ -302,7 +310,7 @@ class Namespace(Registry):
             if not transport.is_blocked:
                 connection.send_later(data, policy)
                 count += 1
-            elif is_volatile:
+            elif is_volatile and not isinstance(policy, Latest):
                 connection.drop()
             else:
                 self._is_held_up = True

@@ -56,6 +56,13 @@ class RollCall(msgspec.Struct, frozen=True, tag="roll call"):
     room: str
 
 
+class ToRooms(msgspec.Struct, frozen=True, tag="rooms"):
+    """Something for a room that the asked node owns, or for all of them: see `room_requests`."""
+
+    namespace: str
+    body: bytes
+
+
 Question = RollCall | Find | Count | CallThem | PutOut | Move
 
 
@@ -82,15 +89,15 @@ class Gathered(msgspec.Struct, frozen=True):
 
 
 encode = msgspec.msgpack.encode
-_question = msgspec.msgpack.Decoder(Question)
+_question = msgspec.msgpack.Decoder(Question | ToRooms)
 _sockets = msgspec.msgpack.Decoder(list[SocketInfo])
 _number = msgspec.msgpack.Decoder(int)
 _gathered = msgspec.msgpack.Decoder(Gathered)
 
 
-def decode_question(body: bytes) -> Question:
+def decode_question(body: bytes) -> Question | ToRooms:
     """Reads a question; raises `RemoteProtocolError` if it is none that we know."""
-    found: Question = _read(_question, body)
+    found: Question | ToRooms = _read(_question, body)
     return found
 
 

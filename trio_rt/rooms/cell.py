@@ -1,0 +1,426 @@
+"""One room on the node that owns it: all that stays when the room's object crashes.
+
+Who is in it, how far its game is, what waits for it, what its members have seen. Decisions are the
+lobby's (`machine/lobby.py`); their effects wait here until the room's own task carries them out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import trio
+
+from trio_rt.backplane.base import Lease
+from trio_rt.errors import BackplaneError, LocalError, Refuse
+from trio_rt.log import log
+from trio_rt.machine import delta
+from trio_rt.machine.lobby import Lobby
+from trio_rt.machine.lobby_effects import LobbyEffect, Phase, PhaseChanged, Refused, Rules
+from trio_rt.policies import Latest
+from trio_rt.reasons import Reason
+from trio_rt.rooms import saved
+from trio_rt.rooms.inbox import RoomInbox
+from trio_rt.rooms.player import Player
+from trio_rt.rooms.saved import SavedMember, SavedRoom
+from trio_rt.rooms.tasks import RoomNursery
+from trio_rt.rooms.ticks import Input, Pace
+from trio_rt.schedule.bell import Bell
+from trio_rt.target import Target
+
+if TYPE_CHECKING:
+    from trio_rt.rooms.kind import Kind
+    from trio_rt.rooms.rooms import Rooms
+
+CHANNEL = "~"
+"""Before a room's id: the name of what its members' sockets are in."""
+
+MAX_INPUTS = 64
+"""Inputs of one player that wait for a tick; more are refused with the code `busy`."""
+
+SNAPSHOT_PAUSE = 0.25
+"""Seconds between two snapshots that changes ask for."""
+
+
+@attrs.frozen
+class Call:
+    """Something of the program's, to be run in turn with hooks and handlers."""
+
+    function: Callable[..., Awaitable[object]]
+    arguments: tuple[Any, ...] = ()
+
+
+class Cell:
+    """One room that this node owns.
+
+    Args:
+        id: nobody can guess it.
+        kind: what class it is of.
+        rooms: all rooms of its namespace.
+        lease: this node's right to act for it.
+        rules: of its lobby.
+        options: what it was created with, validated.
+        creator: the id of the user who created it; empty for the program.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        kind: Kind,
+        rooms: Rooms,
+        lease: Lease,
+        rules: Rules,
+        *,
+        options: Any,
+        creator: str = "",
+    ) -> None:
+        self.id = id
+        self.kind = kind
+        self.rooms = rooms
+        self.lease = lease
+        self.rules = rules
+        self.lobby = Lobby(rules, trio.current_time())
+        """Who is in it, and how far its game is."""
+        self.options = options
+        self.creator = creator
+        self.channel = CHANNEL + id
+        """The name of what its members' sockets are in."""
+        self.members: dict[str, Player] = {}
+        """Players and spectators by id."""
+        self.inbox = RoomInbox(kind.room.max_waiting)
+        self.effects: deque[LobbyEffect | Call] = deque()
+        """What was decided, and has to be carried out."""
+        self.program: bytes | None = None
+        """The program's part of the last snapshot."""
+        self.unsaved: bytes | None = None
+        """What the backplane does not have yet."""
+        self.keeper_bell = Bell()
+        """Rings when something is to be saved, or it is over."""
+        self.version = 0
+        self.shown: Any = {}
+        """The state that members have seen, at this version."""
+        self.result: Any = None
+        """Of the last game."""
+        self.info: Any = None
+        """What the list of rooms shows."""
+        self.pace = Pace()
+        self.closing: Reason | None = None
+        """Why it is over, or will be in a moment."""
+        self.is_fenced = False
+        """Whether another node may act for it."""
+        self.is_asleep = False
+        """Whether it hibernates, or is about to."""
+        self.is_over = False
+        """Whether nothing is left to be done for it."""
+        self.is_changed = True
+        """Whether the last snapshot is out of date."""
+        self.snapshot_at = -math.inf
+        """When the last one was taken."""
+        self.active_at = trio.current_time()
+        """When something has last happened."""
+        self.games = 0
+        """Games that have begun."""
+        self.quiet = trio.Event()
+        """Set when its last handler is done."""
+        self.tasks: RoomNursery | None = None
+        """Of the present life; None between two."""
+        self._inputs: list[Input] = []
+        self._input_came = trio.Event()
+        self._phase_changed = trio.Event()
+        self._last_saved: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<room {self.id} of {self.kind.name}, {len(self.members)} members>"
+
+    # Whom it talks to
+
+    @property
+    def everybody(self) -> Target:
+        """All members."""
+        return self.target(self.channel)
+
+    def target(self, *rooms: str) -> Target:
+        """Some sockets, if this node may still act for the room.
+
+        Raises:
+            LocalError: if it may not.
+        """
+        if self.is_fenced or trio.current_time() >= self.lease.expires:
+            raise LocalError(f"room {self.id} may be on another node by now: it is stopped here")
+        return self.rooms.namespace.to(*rooms)
+
+    async def announce(
+        self, event: str, payload: dict[str, Any], *sids: str, without: Iterable[str] = ()
+    ) -> None:
+        """Tells all members, and these sockets. A backplane that is away does not crash a room."""
+        target = self.target(self.channel, *sids).except_(*without)
+        try:
+            await target.emit(event, {"room": self.id, **payload})
+        except BackplaneError as error:
+            log.warning("room %s could not say %s: %s", self.id, event, error)
+
+    def sync(self, state: Any) -> None:
+        """Shows a state to all members, as a patch to what they have seen."""
+        patch = delta.diff(self.shown, msgspec.to_builtins(state))
+        if patch == {}:
+            return
+        self.shown = delta.apply(self.shown, patch)
+        self.version += 1
+        target = self.everybody.when_slow(Latest(self.channel))
+        target.emit_nowait("room:patch", {"room": self.id, "version": self.version, "patch": patch})
+
+    def view(self) -> dict[str, Any]:
+        """All that a member may know."""
+        lobby, ready = self.lobby, self.lobby.ready_players
+        members = self.members.values()
+        return {
+            "room": self.id,
+            "kind": self.kind.name,
+            "options": self.options,
+            "seats": self.rules.seats,
+            "phase": lobby.phase.value,
+            "host": lobby.host,
+            "players": [
+                {
+                    "id": player.id,
+                    "name": player.name,
+                    "ready": player.id in ready,
+                    "connected": player.connected,
+                }
+                for player in members
+                if not player.watches
+            ],
+            "spectators": [
+                {"id": player.id, "name": player.name} for player in members if player.watches
+            ],
+            "reserved": list(lobby.reserved),
+            "version": self.version,
+            "state": self.shown,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What the list of rooms shows."""
+        lobby = self.lobby
+        return {
+            "room": self.id,
+            "kind": self.kind.name,
+            "phase": lobby.phase.value,
+            "players": len(lobby.players),
+            "seats": self.rules.seats,
+            "free": lobby.free_seats,
+            "spectators": len(lobby.spectators),
+            "info": self.info,
+        }
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether everybody may know of it."""
+        return not (self.rules.invite_only or self.closing)
+
+    # Deciding
+
+    def decide(self, effects: list[LobbyEffect]) -> None:
+        """The lobby has decided something, which the room's task carries out.
+
+        Raises:
+            Refuse: if it has refused.
+        """
+        for effect in effects:
+            if isinstance(effect, PhaseChanged):
+                self.games += effect.phase is Phase.PLAYING
+                self._phase_changed.set()
+                self._phase_changed = trio.Event()
+        refusals = [effect for effect in effects if isinstance(effect, Refused)]
+        self.effects.extend(effect for effect in effects if not isinstance(effect, Refused))
+        if self.effects:
+            self.inbox.bell.ring()
+        for refusal in refusals:
+            raise Refuse(refusal.code, refusal.message)
+
+    def end(self, result: Any, by: str | None = None) -> None:
+        """The game is over."""
+        before, self.result = self.result, result
+        try:
+            self.decide(self.lobby.end(by, trio.current_time()))
+        except Refuse:
+            self.result = before
+            raise
+
+    def ready_check(self, at_least: int, within: float) -> None:
+        """From now on so many players, all ready, start the game, if none is played."""
+        if self.lobby.phase is Phase.PLAYING:
+            return
+        self.decide(self.lobby.ready_check(at_least, trio.current_time()))
+        seconds = None if within == math.inf else within
+        self.call(self.announce, "room:ready_check", {"at_least": at_least, "seconds": seconds})
+
+    def close(self, reason: Reason) -> None:
+        """Ends it for good."""
+        if self.closing is None:
+            self.closing = reason
+            self.inbox.bell.ring()
+            self.rooms.retire(self)
+
+    # Waiting
+
+    async def wait_for(self, phase: Phase) -> None:
+        """Waits until the lobby is in a phase."""
+        while self.lobby.phase is not phase:
+            await self._phase_changed.wait()
+
+    async def wait_while(self, phase: Phase) -> None:
+        """Waits until the lobby is in another phase."""
+        while self.lobby.phase is phase:
+            await self._phase_changed.wait()
+
+    async def is_playing_at(self, time: float) -> bool:
+        """Waits until a time, or until the game is over: whether it goes on. A checkpoint."""
+        with trio.move_on_at(time):
+            await self.wait_while(Phase.PLAYING)
+        await trio.lowlevel.checkpoint()
+        return self.lobby.phase is Phase.PLAYING
+
+    # What players send for ticks and turns
+
+    def put_input(self, input: Input) -> None:
+        """A player sent something for the next tick; raises `Refuse` if that was too much."""
+        if sum(1 for waiting in self._inputs if waiting.player is input.player) >= MAX_INPUTS:
+            raise Refuse("busy", f"more than {MAX_INPUTS} inputs wait for the next tick")
+        self._inputs.append(input)
+        self._input_came.set()
+        self._input_came = trio.Event()
+
+    def take_inputs(self) -> tuple[Input, ...]:
+        """Removes what players have sent."""
+        inputs, self._inputs = tuple(self._inputs), []
+        return inputs
+
+    def forget_inputs(self) -> None:
+        """A life ends: what it has not taken is gone with it."""
+        self._inputs.clear()
+
+    async def turn(
+        self, player: Player, within: float, events: Iterable[str] | None
+    ) -> Input | None:
+        """Waits for one input of a player; see `Room.turn`."""
+        wanted = None if events is None else frozenset(events)
+        self._inputs = [input for input in self._inputs if input.player is not player]
+        await self.announce("room:turn", {"player": player.id, "seconds": within})
+        phase = self.lobby.phase
+        with trio.move_on_after(within):
+            while player.id in self.lobby.players and self.lobby.phase is phase:
+                for at, input in enumerate(self._inputs):
+                    if input.player is player and (wanted is None or input.event in wanted):
+                        return self._inputs.pop(at)
+                await self._input_came.wait()
+        await trio.lowlevel.checkpoint()
+        return None
+
+    def wake_turns(self) -> None:
+        """Somebody has left, or the game has ended: whoever waits for a turn looks again."""
+        self._input_came.set()
+        self._input_came = trio.Event()
+
+    # The life of the present object
+
+    @property
+    def nursery(self) -> RoomNursery:
+        """The tasks of the present life.
+
+        Raises:
+            LocalError: between two lives.
+        """
+        if self.tasks is None:
+            raise LocalError(f"room {self.id} is not running")
+        return self.tasks
+
+    def call(self, function: Callable[..., Awaitable[object]], *arguments: Any) -> None:
+        """Runs something in turn with hooks and handlers."""
+        self.effects.append(Call(function, arguments))
+        self.inbox.bell.ring()
+
+    def after(
+        self,
+        seconds: float,
+        function: Callable[..., Awaitable[object]],
+        arguments: tuple[Any, ...],
+    ) -> trio.CancelScope:
+        """See `Room.after`."""
+
+        async def ring() -> None:
+            await trio.sleep(seconds)
+            self.call(function, *arguments)
+
+        return self.nursery.start_soon(ring, name=f"timer of room {self.id}")
+
+    # What outlives it
+
+    def note_change(self) -> None:
+        """The next snapshot is due soon."""
+        self.is_changed = True
+        self.inbox.bell.ring()
+
+    @property
+    def snapshot_due(self) -> float:
+        """When the next snapshot is to be taken."""
+        pause = SNAPSHOT_PAUSE if self.is_changed else self.kind.room.snapshot_interval
+        return self.snapshot_at + pause
+
+    def take_snapshot(self, program: Any) -> None:
+        """Keeps what a new object will be given, here and on other nodes."""
+        self.is_changed = False
+        self.snapshot_at = trio.current_time()
+        self.program = msgspec.msgpack.encode(program)
+        self.put_to_save()
+
+    def put_to_save(self) -> None:
+        """The backplane has to have what is there now, if it is something new."""
+        data = self.dump()
+        if data != self._last_saved:
+            self._last_saved = self.unsaved = data
+            self.keeper_bell.ring()
+
+    def dump(self) -> bytes:
+        """All that another node needs to go on."""
+        program = None if self.program is None else msgspec.msgpack.decode(self.program)
+        now = trio.current_time()
+        return saved.encode(
+            SavedRoom(
+                kind=self.kind.name,
+                options=self.options,
+                rules=attrs.asdict(self.rules),
+                creator=self.creator,
+                lobby=self.lobby.dump(now),
+                members=[
+                    SavedMember(
+                        player.id,
+                        player.name,
+                        player.watches,
+                        player.data,
+                        list(player.sockets),
+                        player.arriving,
+                    )
+                    for player in self.members.values()
+                ],
+                version=self.version,
+                shown=self.shown,
+                program=program,
+            )
+        )
+
+    def load(self, room: SavedRoom) -> None:
+        """Goes on from what another node has saved."""
+        for member in room.members:
+            sockets = dict.fromkeys(member.sids, ("", 0))
+            self.members[member.id] = Player(
+                member.id, member.name, member.watches, member.data, sockets, member.arriving
+            )
+        self.lobby = Lobby.load(self.rules, room.lobby, trio.current_time())
+        self.version = room.version + saved.VERSION_GAP
+        self.shown = room.shown
+        if room.program is not None:
+            self.program = msgspec.msgpack.encode(room.program)

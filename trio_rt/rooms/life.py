@@ -1,0 +1,402 @@
+"""One life of a room: from the start of its object, or a restart, to its end or crash.
+
+    serve   hooks, handlers, timers: one after the other, in the task of this life
+    run     the program's `run`, in a task of its own
+    others  what the program starts in `self.nursery`
+
+The first failure in any of them stops the others, the last started first, and climbs to the
+supervisor, which logs it and has the room live again.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_rt.codec.room_requests import (
+    Arrive,
+    Back,
+    Denied,
+    Done,
+    Event,
+    Knock,
+    Lost,
+    Order,
+    RoomRequest,
+)
+from trio_rt.dispatch import NO_ACK
+from trio_rt.errors import Refuse
+from trio_rt.log import new_error_id
+from trio_rt.machine.lobby_effects import (
+    NOT_HERE,
+    NOT_HOST,
+    Held,
+    HostChanged,
+    LobbyEffect,
+    Phase,
+    PhaseChanged,
+    ReadyChanged,
+    Reserved,
+    Returned,
+    SeatFreed,
+    StoppedWatching,
+    Why,
+)
+from trio_rt.machine.restarts import Restart
+from trio_rt.rooms import endings
+from trio_rt.rooms.cell import Call, Cell
+from trio_rt.rooms.inbox import Reply
+from trio_rt.rooms.player import Player
+from trio_rt.rooms.tasks import RoomNursery
+from trio_rt.rooms.ticks import Input
+
+_VIEW: Any = object()
+"""The answer that is the whole view of the room, as it is then."""
+
+FAILED = "the room failed; the server's log says how"
+
+
+class Life:
+    """One life of a room.
+
+    Args:
+        cell: the room.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._room = cell.kind.room()
+        self._room.cell = cell
+        self._tasks = RoomNursery()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Lives, until it is cancelled or something fails.
+
+        Raises:
+            Exception: the first failure.
+        """
+        cell = self._cell
+        if cell.program is not None:
+            self._room.restore(msgspec.msgpack.decode(cell.program))
+        cell.tasks = self._tasks
+        failed = True
+        try:
+            try:
+                await self._tasks.run(lambda: self._main(task_status))
+                failed = False
+            except trio.Cancelled:
+                failed = False
+                raise
+        finally:
+            cell.forget_inputs()
+            if not failed and cell.closing is None:
+                cell.take_snapshot(self._room.snapshot())
+            cell.tasks = None
+
+    async def _main(self, task_status: trio.TaskStatus[None]) -> None:
+        await self._bounded(self._room.on_start)
+        task_status.started()
+        self._tasks.start_soon(self._play, name=f"run of room {self._cell.id}")
+        await self._serve()
+        await self._bounded(self._room.on_close, self._cell.closing)
+        self._cell.quiet.set()
+        await trio.sleep_forever()  # until we are stopped
+
+    async def _play(self) -> None:
+        """The program's `run`, once for each game."""
+        cell = self._cell
+        while True:
+            games, plays = cell.games, cell.lobby.phase is Phase.PLAYING
+            result = await self._room.run()
+            was_played = plays or cell.games > games
+            if cell.lobby.phase is Phase.PLAYING:
+                cell.end(result)
+            if cell.kind.room.restart is Restart.PERMANENT:
+                if cell.lobby.phase is Phase.ENDED:
+                    self._room.rematch()
+                self._tasks.end()
+                return
+            await cell.wait_while(Phase.ENDED)
+            if not was_played or cell.lobby.phase is Phase.CLOSED:
+                cell.close(endings.ENDED)
+                return
+
+    # In turn
+
+    async def _serve(self) -> None:
+        cell = self._cell
+        while True:
+            await trio.lowlevel.checkpoint()
+            if cell.effects:
+                await self._carry_out(cell.effects.popleft())
+            elif cell.closing is not None:
+                return
+            elif (message := cell.inbox.take()) is not None:
+                cell.active_at = trio.current_time()
+                await self._answer(*message)
+            else:
+                self._note()
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until there is something to do; time does some of it."""
+        cell = self._cell
+        deadline = min(cell.lobby.deadline, cell.snapshot_due, self._bedtime)
+        with trio.move_on_at(deadline):
+            await cell.inbox.bell.wait()
+        now = trio.current_time()
+        if now >= cell.lobby.deadline:
+            cell.decide(cell.lobby.tick(now))
+        if now >= self._bedtime and not cell.effects and not len(cell.inbox):
+            cell.active_at = math.inf
+            cell.rooms.put_to_sleep(cell)
+
+    @property
+    def _bedtime(self) -> float:
+        """When it may sleep: never with something of its own to do."""
+        if not self._cell.kind.may_sleep or len(self._tasks) > 1:
+            return math.inf
+        return self._cell.active_at + self._cell.kind.room.hibernate_after
+
+    def _note(self) -> None:
+        """Between two handlers: what the room is now may be kept, and listed."""
+        cell = self._cell
+        if trio.current_time() >= cell.snapshot_due:
+            cell.take_snapshot(self._room.snapshot())
+            cell.info = self._room.info()
+            cell.rooms.listing.changed(cell)
+
+    async def _answer(self, request: RoomRequest, reply: Reply) -> None:
+        """Handles a request. This is where a failure becomes an answer; it climbs all the same."""
+        try:
+            value = await self._handle(request)
+            while self._cell.effects:  # what it has led to comes first
+                await self._carry_out(self._cell.effects.popleft())
+            reply.set(_done(self._cell.view() if value is _VIEW else value))
+        except Refuse as refusal:
+            reply.set(Denied(refusal.code, refusal.message, refusal.details))
+        except Exception as error:
+            error_id = new_error_id()
+            error.add_note(f"its client was told error {error_id}")
+            reply.set(Denied("internal", f"{FAILED} under {error_id}", {"id": error_id}))
+            raise
+        finally:
+            reply.set(Denied("internal", FAILED))
+
+    async def _bounded(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Runs something of the program's, for as long as that may take."""
+        with trio.fail_after(self._cell.kind.room.handler_timeout):
+            return await function(*arguments)
+
+    # Requests
+
+    async def _handle(self, request: RoomRequest) -> Any:
+        match request:
+            case Knock():
+                return self._knock(request)
+            case Arrive():
+                return await self._arrive(request)
+            case Lost():
+                return self._lost(request)
+            case Back():
+                return self._back(request)
+            case Event():
+                return await self._event(request)
+            case Order():
+                return self._order(request)
+
+    def _knock(self, asked: Knock) -> None:
+        """Somebody wants a place, or has one and comes with another socket."""
+        cell, now = self._cell, trio.current_time()
+        player = cell.members.get(asked.player)
+        if player is None or player.watches or player.id in cell.lobby.held:
+            was_held = player is not None and player.id in cell.lobby.held
+            is_watching = player is not None and player.watches
+            if not (is_watching and asked.watches):
+                come = cell.lobby.watch if asked.watches and not was_held else cell.lobby.join
+                cell.decide(come(asked.player, now, code=asked.code))
+                player = player or cell.members.setdefault(
+                    asked.player, Player(asked.player, asked.name)
+                )
+                player.watches = asked.watches and not was_held
+                player.arriving = player.arriving or ("on_return" if was_held else "on_join")
+        elif asked.watches:
+            cell.decide(cell.lobby.watch(asked.player, now))
+        assert player is not None
+        player.sockets[asked.sid] = (asked.node, asked.seq)
+        cell.note_change()
+
+    async def _arrive(self, asked: Arrive) -> Any:
+        """The socket of somebody who has a place hears us now."""
+        cell = self._cell
+        player = self._member(asked.player)
+        hook, player.arriving = player.arriving, None
+        if hook == "on_join":
+            event = "room:watching" if player.watches else "room:joined"
+            shown = {"player": {"id": player.id, "name": player.name}}
+            await cell.announce(event, shown, without=player.sockets)
+            try:
+                await self._bounded(self._room.on_join, player)
+            except Refuse:
+                player.arriving = "on_join"  # it never was here
+                cell.decide(cell.lobby.leave(player.id, trio.current_time()))
+                raise
+        elif hook == "on_return":
+            await self._tell_return(player)
+        return _VIEW
+
+    def _lost(self, told: Lost) -> None:
+        """A socket is gone, if that is not old news."""
+        cell, now = self._cell, trio.current_time()
+        player = cell.members.get(told.player)
+        if player is None or told.sid not in player.sockets:
+            return
+        node, seq = player.sockets[told.sid]
+        if node and (node != told.node or seq > told.seq):
+            return
+        del player.sockets[told.sid]
+        cell.note_change()
+        if not player.connected:
+            go = cell.lobby.dropped if told.may_come_back else cell.lobby.leave
+            cell.decide(go(player.id, now))
+
+    def _back(self, told: Back) -> Any:
+        """A socket is there again."""
+        player = self._member(told.player)
+        player.sockets[told.sid] = (told.node, told.seq)
+        self._cell.decide(self._cell.lobby.returned(player.id, trio.current_time()))
+        self._cell.note_change()
+        return _VIEW
+
+    async def _event(self, asked: Event) -> Any:
+        kind, player = self._cell.kind, self._member(asked.player)
+        name = asked.event
+        if player.watches and name not in kind.for_spectators:
+            raise Refuse("spectator", f"those who watch cannot send {name!r}")
+        if name in kind.inputs:
+            [value] = kind.inputs[name].validate(asked.arguments)
+            self._cell.put_input(Input(player, name, value))
+            return None
+        handler = kind.handlers.get(name)
+        if handler is None:
+            raise Refuse("unknown_event", f"rooms of kind {kind.name} have no event {name[:100]!r}")
+        values = handler.validate(asked.arguments)
+        return await self._bounded(handler.function, self._room, player, *values)
+
+    def _order(self, order: Order) -> Any:
+        cell, lobby, now = self._cell, self._cell.lobby, trio.current_time()
+        me = self._member(order.player).id
+        match order.what:
+            case "state":
+                return _VIEW
+            case "ready":
+                return cell.decide(lobby.ready(me, now))
+            case "unready":
+                return cell.decide(lobby.unready(me, now))
+            case "start":
+                return cell.decide(lobby.start(me, now))
+            case "end":
+                return cell.end(None, by=me)
+            case "rematch":
+                return cell.decide(lobby.rematch(me, now))
+            case "kick":
+                return cell.decide(lobby.kick(me, order.whom, now))
+            case "leave":
+                return cell.decide(lobby.leave(me, now))
+            case "invite":
+                code = secrets.token_urlsafe(9)
+                cell.decide(lobby.invite(me, code, now))
+                return {"code": code, "seconds": cell.rules.invite}
+            case "reserve":
+                if me != lobby.host:
+                    raise Refuse(NOT_HOST.code, NOT_HOST.message)
+                cell.decide(lobby.reserve(order.whom, now))
+                return {"seconds": cell.rules.reservation}
+            case _:
+                raise Refuse("unknown_event", f"rooms cannot {order.what[:100]!r}")
+
+    def _member(self, id: str) -> Player:
+        player = self._cell.members.get(id)
+        if player is None:
+            raise Refuse(NOT_HERE.code, "you are not in this room")
+        return player
+
+    # Effects
+
+    async def _carry_out(self, effect: LobbyEffect | Call) -> None:
+        """Tells the members what was decided, and runs the program's hook for it."""
+        cell = self._cell
+        cell.note_change()
+        match effect:
+            case Call(function, arguments):
+                await self._bounded(function, *arguments)
+            case Held(id, until):
+                seconds = until - trio.current_time()
+                await cell.announce("room:dropped", {"player": id, "seconds": seconds})
+                if id in cell.members:
+                    await self._bounded(self._room.on_drop, cell.members[id])
+            case Returned(id):
+                player = cell.members.get(id)
+                if player is not None and player.arriving is None:
+                    await self._tell_return(player)
+            case Reserved(id, until):
+                seconds = until - trio.current_time()
+                await cell.announce("room:reserved", {"player": id, "seconds": seconds})
+            case SeatFreed(id, why):
+                await self._see_off(id, why)
+            case StoppedWatching(id, why):
+                if why is not Why.SEATED:
+                    await self._see_off(id, why)
+            case ReadyChanged(id, is_ready):
+                await cell.announce("room:ready", {"player": id, "ready": is_ready})
+            case HostChanged(host):
+                await cell.announce("room:host", {"host": host})
+            case PhaseChanged():
+                await self._tell_phase(effect)
+            case _:
+                pass  # told when they arrive, or in the answer
+
+    async def _tell_return(self, player: Player) -> None:
+        told = {"player": player.id}
+        await self._cell.announce("room:returned", told, without=player.sockets)
+        await self._bounded(self._room.on_return, player)
+
+    async def _see_off(self, id: str, why: Why) -> None:
+        """Somebody is gone, or did not come."""
+        cell, reason = self._cell, endings.OF_WHY[why]
+        player = cell.members.pop(id, None)
+        cell.wake_turns()
+        sids = () if player is None else tuple(player.sockets)
+        if player is not None and player.arriving == "on_join":
+            cell.rooms.show_out(cell, sids)
+            return  # nobody was told that it was here
+        await cell.announce("room:left", {"player": id, "reason": reason.code}, *sids)
+        cell.rooms.show_out(cell, sids)
+        if player is not None:
+            player.sockets.clear()
+            await self._bounded(self._room.on_leave, player, reason)
+
+    async def _tell_phase(self, change: PhaseChanged) -> None:
+        cell = self._cell
+        seconds = None if change.until is None else change.until - trio.current_time()
+        if change.phase is Phase.CLOSED:
+            cell.close(endings.ENDED if cell.games else endings.EMPTY)
+            return
+        cell.wake_turns()
+        if change.phase is Phase.ENDED:
+            await cell.announce("room:ended", {"result": cell.result, "seconds": seconds})
+        else:
+            await cell.announce("room:phase", {"phase": change.phase.value, "seconds": seconds})
+        await self._bounded(self._room.on_phase, change.phase)
+
+
+def _done(value: Any) -> Done:
+    """A result, with what msgpack does not tell of it."""
+    if value is NO_ACK:
+        return Done(None, is_silent=True)
+    return Done(value, is_many=isinstance(value, tuple))

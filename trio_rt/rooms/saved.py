@@ -1,0 +1,54 @@
+"""What of a room outlives a crash, and its node: plain values, written as msgpack."""
+
+from typing import Any
+
+import msgspec
+
+from trio_rt.errors import MisuseError
+
+VERSION_GAP = 1_000_000
+"""Added to the version of a state that another node goes on with: members may have seen newer ones
+than were saved, and have to see that they cannot apply the next patch."""
+
+
+class SavedMember(msgspec.Struct, frozen=True, array_like=True):
+    """A member."""
+
+    id: str
+    name: str
+    watches: bool
+    data: dict[str, Any]
+    sids: list[str]
+    arriving: str | None
+
+
+class SavedRoom(msgspec.Struct, frozen=True):
+    """A room."""
+
+    kind: str
+    options: Any
+    rules: dict[str, Any]
+    creator: str
+    lobby: dict[str, Any]
+    members: list[SavedMember]
+    version: int
+    shown: Any
+    """The state that members have seen."""
+    program: Any
+    """What the room's `snapshot` gave; None before the first."""
+
+
+_decoder = msgspec.msgpack.Decoder(SavedRoom)
+
+
+def encode(room: SavedRoom) -> bytes:
+    """Writes a room; raises `MisuseError` if its snapshot is no JSON value."""
+    try:
+        return msgspec.msgpack.encode(room)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MisuseError(f"a room of kind {room.kind} cannot be saved: {error}") from error
+
+
+def decode(data: bytes) -> SavedRoom:
+    """Reads what `encode` wrote."""
+    return _decoder.decode(data)
