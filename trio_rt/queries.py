@@ -18,6 +18,7 @@ from trio_rt.codec.questions import (
     Count,
     Find,
     Gathered,
+    LetGo,
     Members,
     Move,
     PutOut,
@@ -28,6 +29,7 @@ from trio_rt.codec.questions import (
 from trio_rt.errors import Disconnected, LimitError, RemoteProtocolError
 from trio_rt.log import log
 from trio_rt.packets import encode_event, unpack
+from trio_rt.reasons import TRANSPORT_CLOSE
 from trio_rt.target import Found, Replies, Target, Total
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ T = TypeVar("T")
 
 GRACE = 1.0
 """Seconds that an answer may be on its way, besides what is waited for the clients."""
+
+BACK_ELSEWHERE = TRANSPORT_CLOSE.because("the client came back on another node")
 
 MAX_AT_ONCE = 100
 """Sockets that are put out or moved side by side."""
@@ -166,7 +170,7 @@ async def answer(namespace: Namespace | None, question: Question) -> bytes:
     return questions.encode(await _carry_out(namespace, question))
 
 
-async def _carry_out(namespace: Namespace, question: CallThem | PutOut | Move) -> Any:
+async def _carry_out(namespace: Namespace, question: CallThem | PutOut | Move | LetGo) -> Any:
     if isinstance(question, CallThem):
         return await _gather(namespace, question)
     return await _do(namespace, question)
@@ -223,7 +227,7 @@ async def _gather(namespace: Namespace, question: CallThem) -> Gathered:
     return Gathered(call.owed.answers, sorted(call.owed.waiting | call.owed.gone))
 
 
-async def _do(namespace: Namespace, question: PutOut | Move) -> int:
+async def _do(namespace: Namespace, question: PutOut | Move | LetGo) -> int:
     """Carries out an order for the sockets of this node."""
     sockets = _meant(namespace, question)
     for start in range(0, len(sockets), MAX_AT_ONCE):
@@ -233,9 +237,12 @@ async def _do(namespace: Namespace, question: PutOut | Move) -> int:
     return len(sockets)
 
 
-async def _do_to(socket: Socket, question: PutOut | Move) -> None:
+async def _do_to(socket: Socket, question: PutOut | Move | LetGo) -> None:
     try:
-        if isinstance(question, PutOut):
+        if isinstance(question, LetGo):
+            socket.connection.end(BACK_ELSEWHERE)
+            await socket.namespace.remove(socket, BACK_ELSEWHERE)
+        elif isinstance(question, PutOut):
             await socket.disconnect(close=question.closes)
         else:
             await socket.join(*question.joined)

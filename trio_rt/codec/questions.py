@@ -49,6 +49,11 @@ class Move(Members, frozen=True, tag="move"):
     left: tuple[str, ...]
 
 
+class LetGo(Members, frozen=True, tag="let go"):
+    """Their clients are back on another node: end their connections, which are dead or as good as
+    that. Answered, when their sessions are lost, by their number."""
+
+
 class RollCall(msgspec.Struct, frozen=True, tag="roll call"):
     """Who shows itself in a room, on your node? Answered by a roster's view, or nothing."""
 
@@ -63,7 +68,7 @@ class ToRooms(msgspec.Struct, frozen=True, tag="rooms"):
     body: bytes
 
 
-Question = RollCall | Find | Count | CallThem | PutOut | Move
+Question = RollCall | Find | Count | CallThem | PutOut | Move | LetGo
 
 
 class SocketInfo(msgspec.Struct, frozen=True):
