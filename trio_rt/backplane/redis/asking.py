@@ -1,0 +1,103 @@
+"""Questions to other nodes, until all of them have answered or are gone."""
+
+import secrets
+from collections.abc import Iterable
+
+import attrs
+import trio
+from redis.exceptions import RedisError
+
+from trio_rt.backplane.base import Answers
+from trio_rt.backplane.redis.frames import Answered, Asked, encode
+from trio_rt.backplane.redis.names import NodeKeys
+from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.errors import BackplaneDown
+from trio_rt.log import log
+
+MAX_DIRECT = 4
+"""Nodes that are asked each in its own channel; more are asked in the one that all of them read."""
+
+
+@attrs.define(eq=False)
+class _Open:
+    missing: set[str]
+    bodies: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+    def settle(self, node: str) -> None:
+        self.missing.discard(node)
+        if not self.missing:
+            self.done.set()
+
+
+class Asking:
+    """The questions of this node.
+
+    Args:
+        link: carries them.
+        keys: how channels are named.
+    """
+
+    def __init__(self, link: SteadyLink, keys: NodeKeys) -> None:
+        self._link = link
+        self._keys = keys
+        self._open: dict[str, _Open] = {}
+
+    async def ask(
+        self,
+        body: bytes,
+        *,
+        node: str,
+        alive: frozenset[str],
+        nodes: Iterable[str] | None,
+        timeout: float,
+    ) -> Answers:
+        """See `Nodes.ask`.
+
+        Args:
+            body: the question.
+            node: who asks.
+            alive: the nodes that are there.
+            nodes: whom to ask; None for all others.
+            timeout: seconds.
+        """
+        asked = (alive if nodes is None else frozenset(nodes)) - {node}
+        gone = asked - alive
+        if asked == gone:
+            await trio.lowlevel.checkpoint()
+            return Answers({}, gone)
+        id = secrets.token_urlsafe(9)
+        question = self._open[id] = _Open(set(asked - gone))
+        left: set[str] = set()
+        try:
+            with trio.move_on_after(timeout):
+                message = encode(Asked(id, node, () if nodes is None else tuple(asked), body))
+                await self._publish(b"q" + message, asked - gone, to_all=nodes is None)
+                await question.done.wait()
+        except (BackplaneDown, RedisError) as error:
+            log.warning("other nodes cannot be asked: %s", error)
+        finally:
+            del self._open[id]
+            left = set(asked) - set(question.bodies)
+        return Answers(question.bodies, frozenset(left))
+
+    def take(self, answer: Answered) -> None:
+        """A node has answered."""
+        question = self._open.get(answer.id)
+        if question is not None and answer.node in question.missing:
+            question.bodies[answer.node] = answer.body
+            question.settle(answer.node)
+
+    def lose(self, node: str) -> None:
+        """A node is gone, and answers nothing any more."""
+        for question in self._open.values():
+            question.settle(node)
+
+    async def _publish(self, message: bytes, nodes: frozenset[str], *, to_all: bool) -> None:
+        if to_all or len(nodes) > MAX_DIRECT:
+            await self._link.call("PUBLISH", self._keys.everyone(), message)
+        else:
+            commands = [("PUBLISH", self._keys.node(node), message) for node in sorted(nodes)]
+            for reply in await self._link.call_all(commands):
+                if isinstance(reply, Exception):
+                    raise reply

@@ -1,0 +1,439 @@
+"""The sessions of this node: written to Redis, found there, taken over and recovered.
+
+What is written is what a session is at that moment, so writing it late or twice does no harm. A
+session of which Redis could not be told yet is told of as soon as it is back.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+
+import trio
+from redis.exceptions import RedisError
+
+from trio_rt.backplane.base import SID_CHARS, Arrival, Envelope, Gap, Position, SavedSession
+from trio_rt.backplane.redis.feed import Feed
+from trio_rt.backplane.redis.frames import decode_envelope
+from trio_rt.backplane.redis.keys import LogName
+from trio_rt.backplane.redis.log import EventLog, Lost
+from trio_rt.backplane.redis.names import NodeKeys, SocketLog
+from trio_rt.backplane.redis.record import pack_session, unpack_session
+from trio_rt.backplane.redis.scripts import load
+from trio_rt.backplane.redis.sessions import SessionStore
+from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.codec.position import parse_position
+from trio_rt.config import Config
+from trio_rt.errors import BackplaneDown, BackplaneError
+from trio_rt.log import log
+from trio_rt.schedule.bell import Bell
+
+AT_ONCE = 128
+"""Sessions that are written side by side."""
+
+TOUCH_INTERVAL = 60.0
+"""Seconds between two prolongations of the sessions that are connected."""
+
+TOUCHED = 512
+"""Sessions that are prolonged in one go."""
+
+SPARE = 600.0
+"""Seconds for which sessions of a node that has died, or was cut off, are kept besides the time in
+which they may come back."""
+
+PATIENCE = 1.5
+"""Seconds that a client has to wait for Redis where its session can as well be written later."""
+
+FIND_TIMEOUT = 8.0
+"""Seconds that a client which is back waits for Redis: less than `Config.auth_timeout`."""
+
+PUT_DOWN_TIMEOUT = 2.0
+"""Seconds that another node gets to put a connection down whose client is back here."""
+
+PAUSE = 0.02
+"""Seconds between two looks whether it has."""
+
+META_TIMEOUT_MS = 86_400_000
+"""As `LogLimits.meta_timeout`."""
+
+PutDown = Callable[[str, SavedSession], Awaitable[None]]
+"""Asks a node to end the connection of a session."""
+
+
+class SessionKeeper:
+    """The sessions of this node.
+
+    Args:
+        link: carries commands.
+        keys: how things are named.
+        feed: what arrives here.
+        history: the logs, with what one session may recover as its limits.
+        config: for how long sessions are kept.
+        node: this node's name.
+        put_down: asks a node to end the connection of a session.
+    """
+
+    def __init__(
+        self,
+        link: SteadyLink,
+        keys: NodeKeys,
+        feed: Feed,
+        history: EventLog,
+        *,
+        config: Config,
+        node: str,
+        put_down: PutDown,
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._feed = feed
+        self._history = history
+        self._config = config
+        self._put_down = put_down
+        self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
+        self._written: set[str] = set()
+        self._dirty: dict[str, None] = {}
+        self._bell = Bell()
+        self._node = node
+        self._store = SessionStore(link, node, keys)
+        self.alive: frozenset[str] | None = None
+        """The nodes that are there; None until that is known."""
+
+    def __contains__(self, sid: str) -> bool:
+        return sid in self._sessions
+
+    def own_logs(self) -> dict[SocketLog, Position]:
+        """The logs of the sockets whose sessions are in Redis, with the place where each began."""
+        return {
+            SocketLog(session.namespace, sid): session.membership.since
+            for sid in self._written
+            if (session := self._sessions.get(sid)) is not None
+        }
+
+    def forget(self, sid: str) -> None:
+        """Redis does not know a session any more."""
+        self._written.discard(sid)
+
+    # Its life
+
+    async def open(self, session: SavedSession) -> None:
+        """See `Backplane.open_session`. Waits a moment at most: it can be written later."""
+        sid = session.membership.sid
+        session.is_open = True
+        self._sessions[sid] = session
+        with trio.move_on_after(PATIENCE):
+            try:
+                if self._link.is_up and await self._write_new(session, None):
+                    return
+            except (BackplaneDown, RedisError) as error:
+                log.warning("session %s is written later: %s", sid, error)
+        session.membership.since = self._feed.position
+        self.change(session)
+
+    def change(self, session: SavedSession) -> None:
+        """It is not what was written."""
+        sid = session.membership.sid
+        if self._sessions.get(sid) is session:
+            self._dirty[sid] = None
+            self._bell.ring()
+
+    def lose(self, session: SavedSession) -> None:
+        """See `Backplane.lose_session`."""
+        session.is_lost = True
+        self.change(session)
+
+    async def end(self, session: SavedSession) -> bool:
+        """See `Backplane.end_session`. Waits a moment at most: it ends by itself as well."""
+        if not session.is_open:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return False
+        session.is_open = session.is_lost = False
+        sid = session.membership.sid
+        if self._sessions.get(sid) is session:
+            del self._sessions[sid]
+            self._dirty.pop(sid, None)
+        if sid not in self._written:
+            return True
+        self._written.discard(sid)
+        with trio.move_on_after(PATIENCE):
+            try:
+                if self._link.is_up:
+                    return await self._store.end(sid)
+            except (BackplaneDown, RedisError) as error:
+                log.warning("the end of session %s: %s", sid, error)
+        return True
+
+    # Coming back
+
+    async def find(self, pid: str) -> SavedSession | None:
+        """See `Backplane.find_session`. A client that is back waits for a Redis that is away."""
+        sid = pid[:SID_CHARS]
+        local = self._sessions.get(sid)
+        if local is not None and sid not in self._written:
+            return local if _is_same(local.pid, pid) else None
+        node, lost, data, began = await self._ask_patiently(sid)
+        if node is None or data is None:
+            return None
+        if node == self._node.encode() and local is not None:
+            return local if _is_same(local.pid, pid) else None
+        position = None if began is None else parse_position(began.decode("ascii", "replace"))
+        if position is None:
+            return None
+        try:
+            session = unpack_session(data, sid, position)
+        except BackplaneError as error:
+            log.error("session %s: %s", sid, error)
+            return None
+        session.is_lost = lost == b"1" or not self._is_alive(node.decode())
+        return session if _is_same(session.pid, pid) else None
+
+    async def take(self, session: SavedSession) -> bool:
+        """See `Backplane.take_session`."""
+        sid = session.membership.sid
+        local = self._sessions.get(sid)
+        if local is session:
+            return await self._take_own(session)
+        if local is not None and sid not in self._written:
+            return False
+        data = await self._take_over(session, is_free=session.is_lost)
+        if data is None or self._sessions.get(sid) not in (local, None):
+            return False
+        newest = unpack_session(data, sid, session.membership.since)
+        session.membership, session.data = newest.membership, newest.data
+        session.presence = newest.presence
+        session.is_lost = False
+        self._sessions[sid] = session
+        self._written.add(sid)
+        self._feed.hear_namespace(session.namespace, self._feed.position)
+        return True
+
+    async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
+        """See `Backplane.recover`."""
+        await self._feed.mark_taken()
+        logs = _logs_of(session, since)
+        tracker = self._feed.track()
+        try:
+            found = await self._history.recover(logs)
+        finally:
+            self._feed.untrack(tracker)
+        # No checkpoint from here on: what has been taken by now is what the client gets this way.
+        if isinstance(found, Lost):
+            log.info("session %s: %s %s", session.membership.sid, found.log, found.why.value)
+            return None
+        arrivals: list[Arrival] = [*tracker]
+        for entry in found.entries:
+            try:
+                arrivals.append(decode_envelope(entry.frame, entry.position))
+            except BackplaneError as error:
+                log.error("event %s: %s", entry.position, error)
+                return None
+        return self._select(session, since, arrivals)
+
+    def _select(
+        self, session: SavedSession, since: Position, arrivals: Sequence[Arrival]
+    ) -> list[Envelope] | None:
+        """What of all that a session is to get, in order."""
+        upto = self._feed.position
+        missed: dict[Position, Envelope] = {}
+        for arrival in arrivals:
+            if isinstance(arrival, Gap) and arrival.namespace == session.namespace:
+                return None
+            if not isinstance(arrival, Envelope) or arrival.namespace != session.namespace:
+                continue
+            position = arrival.position
+            if position is None or not since < position <= upto:
+                continue
+            if session.membership.was_meant(arrival):
+                missed[position] = arrival
+        size = sum(envelope.size_bytes for envelope in missed.values())
+        if len(missed) > self._config.history_events or size > self._config.recovery_bytes:
+            return None
+        return [missed[position] for position in sorted(missed)]
+
+    # Its own tasks
+
+    async def write(self) -> None:
+        """Writes what has changed, until it is cancelled."""
+        while True:
+            await self._bell.wait()
+            await self.flush_all()
+
+    async def flush_all(self) -> None:
+        """Writes all that has changed, however often it has to try."""
+        while self._dirty:
+            sids = list(islice(self._dirty, AT_ONCE))
+            for sid in sids:
+                del self._dirty[sid]
+            async with trio.open_nursery() as nursery:
+                for sid in sids:
+                    session = self._sessions.get(sid)
+                    if session is not None:
+                        nursery.start_soon(self._write, sid, session)
+            if any(sid in self._dirty for sid in sids):
+                await trio.sleep(PAUSE)
+
+    async def touch(self) -> None:
+        """Prolongs sessions, and all that is known of the logs here, until it is cancelled."""
+        while True:
+            await trio.sleep(TOUCH_INTERVAL)
+            try:
+                sids = iter([s for s in self._written if not self._is_lost(s)])
+                while chunk := list(islice(sids, TOUCHED)):
+                    await self._store.touch(chunk, self._seconds)
+                logs = iter(self._feed.logs)
+                while chunk_of_logs := list(islice(logs, TOUCHED)):
+                    await self._history.begin(chunk_of_logs)
+            except (BackplaneDown, RedisError) as error:
+                log.warning("sessions are not prolonged: %s", error)
+
+    async def rename(self, node: str) -> None:
+        """This node has another name: the sessions that are still its own are that one's."""
+        old, self._node = self._node, node
+        self._store = SessionStore(self._link, node, self._keys)
+        sids = iter(list(self._written))
+        while chunk := list(islice(sids, TOUCHED)):
+            keys = [self._keys.session(sid) for sid in chunk]
+            await load("session_rename").call(self._link, keys, old, node, may_repeat=True)
+
+    @property
+    def _seconds(self) -> float:
+        return self._config.recovery_window + SPARE
+
+    def _is_alive(self, node: str) -> bool:
+        return self.alive is None or node in self.alive
+
+    def _is_lost(self, sid: str) -> bool:
+        session = self._sessions.get(sid)
+        return session is None or session.is_lost
+
+    async def _write(self, sid: str, session: SavedSession) -> None:
+        try:
+            if sid not in self._written:
+                await self._write_new(session, session.membership.since)
+                if not session.is_lost:
+                    return
+            seconds = self._config.recovery_window if session.is_lost else self._seconds
+            data = pack_session(session)
+            if not await self._store.save(sid, data, seconds, is_lost=session.is_lost):
+                self._give_up(sid, session)
+        except (BackplaneDown, RedisError) as error:
+            log.warning("session %s is written later: %s", sid, error)
+            if self._sessions.get(sid) is session:
+                self._dirty[sid] = None
+
+    async def _write_new(self, session: SavedSession, began: Position | None) -> bool:
+        """Writes a session that Redis does not know. False if it has ended meanwhile."""
+        keys, sid = self._keys, session.membership.sid
+        words = () if began is None else (str(began),)
+        place: bytes = await load("clock", "session_open").call(
+            self._link,
+            [keys.clock(), keys.session(sid), keys.meta(LogName(session.namespace, ""))],
+            self._node,
+            round(self._seconds * 1000),
+            META_TIMEOUT_MS,
+            session.namespace,
+            pack_session(session),
+            *words,
+            may_repeat=True,
+        )
+        position = parse_position(place.decode("ascii"))
+        if position is None:
+            raise BackplaneDown(f"no position of ours: {place!r}", outcome_unknown=True)
+        if began is None:
+            session.membership.since = position
+        self._written.add(sid)
+        self._feed.hear_namespace(session.namespace, position)
+        return True
+
+    def _give_up(self, sid: str, session: SavedSession) -> None:
+        """Another node has taken it."""
+        if self._sessions.get(sid) is session:
+            del self._sessions[sid]
+            self._written.discard(sid)
+
+    async def _ask_patiently(self, sid: str) -> list[bytes | None]:
+        deadline = trio.current_time() + FIND_TIMEOUT
+        while True:
+            try:
+                reply: list[bytes | None] = await self._link.call(
+                    "HMGET",
+                    self._keys.session(sid),
+                    "node",
+                    "lost",
+                    "data",
+                    "begin",
+                    may_repeat=True,
+                )
+            except BackplaneDown:
+                if trio.current_time() >= deadline:
+                    raise
+                await trio.sleep(PAUSE)
+            else:
+                return reply
+
+    async def _take_own(self, session: SavedSession) -> bool:
+        """One of this node, unless another one is faster, here or elsewhere."""
+        if not session.is_lost:
+            return False
+        session.is_lost = False
+        sid = session.membership.sid
+        if sid not in self._written:
+            return True
+        try:
+            is_taken = await self._take_free(sid, [self._node])
+        except BaseException:
+            session.is_lost = True
+            raise
+        if is_taken is None:
+            self._give_up(sid, session)
+        return is_taken is not None
+
+    async def _take_over(self, session: SavedSession, *, is_free: bool) -> bytes | None:
+        """One of another node, which first has to end its connection if it has one."""
+        sid = session.membership.sid
+        found = await self._store.find(sid)
+        if found is None or found.node == self._node:
+            return None
+        dead = [] if self._is_alive(found.node) else [found.node]
+        if is_free or found.is_lost or dead:
+            return await self._take_free(sid, dead)
+        data = await self._take_when_put_down(sid, found.node, session)
+        if data is not None:
+            return data
+        log.warning("node %s does not put session %s down: taken all the same", found.node, sid)
+        return await self._take_free(sid, [found.node])
+
+    async def _take_when_put_down(self, sid: str, node: str, session: SavedSession) -> bytes | None:
+        data: bytes | None = None
+        with trio.move_on_after(PUT_DOWN_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._put_down, node, session)
+                while data is None:
+                    await trio.sleep(PAUSE)
+                    data = await self._take_free(sid, [])
+                nursery.cancel_scope.cancel()
+        return data
+
+    async def _take_free(self, sid: str, dead: Sequence[str]) -> bytes | None:
+        try:
+            return await self._store.take(sid, self._seconds, dead)
+        except BackplaneDown as down:
+            if not down.outcome_unknown:
+                raise
+        found = await self._store.find(sid)
+        return found.data if found is not None and found.node == self._node else None
+
+
+def _logs_of(session: SavedSession, since: Position) -> dict[LogName, Position]:
+    """The logs that a session needs, each from the place on from which it does."""
+    membership, logs = session.membership, dict[LogName, Position]()
+    for stay in membership.stays(since):
+        name = LogName(session.namespace, stay.room)
+        if stay.room == membership.sid:
+            name = SocketLog(session.namespace, stay.room)
+        start = max(since, stay.since)
+        logs[name] = min(start, logs.get(name, start))
+    return logs
+
+
+def _is_same(ours: str, theirs: str) -> bool:
+    return hmac.compare_digest(ours.encode(), theirs.encode())
