@@ -202,3 +202,15 @@ async def test_sleeps_when_there_is_nothing(wheel: Wheel, autojump_clock: MockCl
     await trio.testing.wait_all_tasks_blocked()
     before = trio.lowlevel.current_statistics()
     assert before.seconds_to_next_deadline == math.inf
+
+
+async def test_never_early(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """No bell rings before its deadline, however near to a slot's edge that is."""
+    wheel, bell = Wheel(), Bell()
+    nursery.start_soon(wheel.run)
+    for slot in range(1, 2_000, 7):
+        for deadline in (slot * SLOT, math.nextafter(slot * SLOT, math.inf)):
+            if deadline > trio.current_time():
+                wheel.ring_at(bell, deadline)
+                await bell.wait()
+                assert trio.current_time() >= deadline
