@@ -220,7 +220,8 @@ class RedisBackplane(Backplane):
             BackplaneRefused: if Redis does not let us in, or is not what is needed.
         """
         async with trio.open_nursery() as nursery:
-            links = await nursery.start(self._run_links)
+            links = trio.CancelScope(shield=True)  # the last words of this node have to leave
+            nursery.start_soon(self._run_links, links)
             try:
                 await self._check_server()
                 await self._work()
@@ -229,10 +230,8 @@ class RedisBackplane(Backplane):
                     await self._leave()
                 links.cancel()
 
-    async def _run_links(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        """Shielded: the last words of this node have to leave."""
-        with trio.CancelScope(shield=True) as scope:
-            task_status.started(scope)
+    async def _run_links(self, scope: trio.CancelScope) -> None:
+        with scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._link.run)
                 nursery.start_soon(self._subscriptions.run)
@@ -248,6 +247,7 @@ class RedisBackplane(Backplane):
                 break
             except BackplaneDown as down:
                 log.warning("no backplane yet: %s", down)
+                await trio.sleep(PAUSE)
             except RedisError as error:
                 raise BackplaneRefused(f"Redis does not do what is needed: {error}") from error
         if found != SCHEMA.encode():

@@ -81,7 +81,8 @@ class Claims:
             if found is not Begin.RUNNING:
                 return found
             running = self._running[key]
-            running.done = running.done or trio.Event()
+            if running.done is None:
+                running.done = trio.Event()
             await running.done.wait()
         running = self._running[key] = _Running(secrets.token_urlsafe(12))
         try:

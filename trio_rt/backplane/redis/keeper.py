@@ -21,7 +21,7 @@ from trio_rt.backplane.redis.record import pack_session, unpack_session
 from trio_rt.backplane.redis.scripts import load
 from trio_rt.backplane.redis.sessions import SessionStore
 from trio_rt.backplane.redis.steady import SteadyLink
-from trio_rt.codec.position import parse_position
+from trio_rt.codec.position import START, parse_position
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown, BackplaneError
 from trio_rt.log import log
@@ -122,7 +122,8 @@ class SessionKeeper:
         self._sessions[sid] = session
         with trio.move_on_after(PATIENCE):
             try:
-                if self._link.is_up and await self._write_new(session, None):
+                is_beginning = self._feed.position == START
+                if (self._link.is_up or is_beginning) and await self._write_new(session, None):
                     return
             except (BackplaneDown, RedisError) as error:
                 log.warning("session %s is written later: %s", sid, error)
@@ -208,6 +209,7 @@ class SessionKeeper:
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane.recover`."""
+        since = max(since, session.membership.since)
         await self._feed.mark_taken()
         logs = _logs_of(session, since)
         tracker = self._feed.track()
@@ -308,7 +310,8 @@ class SessionKeeper:
     async def _write(self, sid: str, session: SavedSession) -> None:
         try:
             if sid not in self._written:
-                await self._write_new(session, session.membership.since)
+                since = session.membership.since
+                await self._write_new(session, None if since == START else since)
                 if not session.is_lost:
                     return
             seconds = self._config.recovery_window if session.is_lost else self._seconds
