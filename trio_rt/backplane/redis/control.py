@@ -60,6 +60,7 @@ class OrderStream:
         self._name = name
         self._key = keys.of("ctl")
         self._counter = keys.of("ctln")
+        self._clock = keys.clock()
         self._id = b""
         self._number = 0
         self._send, self._receive = trio.open_memory_channel[list[Order | Missed]](1)
@@ -73,8 +74,8 @@ class OrderStream:
         Raises:
             BackplaneDown: if it cannot be given in time, or may have been given.
         """
-        number: int = await load("order").call(
-            self._link, [self._key, self._counter], body, ORDERS_KEPT
+        number: int = await load("clock", "order").call(
+            self._link, [self._key, self._counter, self._clock], body, ORDERS_KEPT
         )
         return number
 
