@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trio_rt.backplane.base import Backplane, Settled
+from trio_rt.backplane.base import Settled
 from trio_rt.codec.socketio import Packet, encode_json
 from trio_rt.errors import Disconnected, LimitError, Refuse
 from trio_rt.handlers import EventHandler, Handlers
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.packets import sendable, settle
 from trio_rt.socket import Socket
+
+if TYPE_CHECKING:
+    from trio_rt.app import App
 
 
 class _NoAck:
@@ -24,6 +27,9 @@ NO_ACK = _NoAck()
 
 _UNANSWERED = Settled(b"")
 
+_ARRIVED = Settled(b"[]")
+"""What a client that sends keys is answered all the same: else it would send the event again."""
+
 Handle = Callable[[EventHandler, Socket, int | None, list[Any]], Awaitable[None]]
 
 
@@ -33,15 +39,15 @@ class Dispatcher:
     Args:
         namespace: its name.
         handlers: what was registered for it.
-        backplane: knows the results of events that run once.
+        app: whose backplane knows the results of events that run once.
     """
 
-    __slots__ = ("_backplane", "_handlers", "_namespace")
+    __slots__ = ("_app", "_handlers", "_namespace")
 
-    def __init__(self, namespace: str, handlers: Handlers, backplane: Backplane) -> None:
+    def __init__(self, namespace: str, handlers: Handlers, app: App) -> None:
         self._namespace = namespace
         self._handlers = handlers
-        self._backplane = backplane
+        self._app = app
 
     def dispatch(self, socket: Socket, packet: Packet) -> Awaitable[None]:
         """Hands an event to its handler, to be awaited at once."""
@@ -96,16 +102,23 @@ class Dispatcher:
         if name is None:
             await self._handle(handler, socket, id, arguments)
             return
-        settled = await self._backplane.claim(name)
+        settled = await self._app.backplane.claim(name)
         if settled is None:
             settled = await self._run_once(handler, socket, id, values, name)
-        if id is not None and settled is not _UNANSWERED and settled.payload:
+        if id is None or settled is None:
+            return
+        if settled.payload:
             socket.acknowledge_again(id, settled)
+        elif socket.sends_keys:
+            socket.acknowledge_again(id, _ARRIVED)
 
     async def _run_once(
         self, handler: EventHandler, socket: Socket, id: int | None, values: Any, name: str
-    ) -> Settled:
-        """Runs a handler whose key is claimed, and keeps what the client is answered."""
+    ) -> Settled | None:
+        """Runs a handler whose key is claimed, and keeps what the client is answered.
+
+        None if it was given up, because the client is gone.
+        """
         settled: Settled | None = None
         try:
             try:
@@ -119,10 +132,10 @@ class Dispatcher:
                         self._answer(socket, id, answer)
         finally:
             if settled is None:
-                self._backplane.release(name)
+                self._app.backplane.release(name)
             else:
-                self._backplane.settle(name, settled)
-        return settled or _UNANSWERED
+                self._app.backplane.settle(name, settled)
+        return settled
 
     def _name_key(self, socket: Socket, handler: EventHandler, key: Any) -> str:
         """The key's name among those of all users and events."""

@@ -43,7 +43,7 @@ class Namespace(Registry):
         """The members of each room on this node; a room without members is not there."""
         self.admissions = 0
         """Clients that are being let in, or not."""
-        self.dispatch = Dispatcher(name, handlers, app.backplane).dispatch
+        self.dispatch = Dispatcher(name, handlers, app).dispatch
         """Hands an event of a socket to its handler, to be awaited at once."""
         self.presence = Presence(self, app.presence_keeper)
         """Who is in its rooms."""

@@ -12,7 +12,7 @@ import gc
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -88,6 +88,8 @@ class Server(App):
         host: str = "127.0.0.1",
         port: int = 8000,
         *,
+        sockets: Sequence[socket.socket] | None = None,
+        web_sockets: Sequence[socket.socket] | None = None,
         task_status: "trio.TaskStatus[Server]" = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listens and serves until `stop` is called, or it is cancelled.
@@ -102,6 +104,9 @@ class Server(App):
         Args:
             host: the address to listen on, or a name; `""` for all.
             port: 0 for any free one; see `port`.
+            sockets: those that listen already, non-blocking, instead of `host` and `port`: several
+                processes may share them. They are closed at the end.
+            web_sockets: the same for pages and health checks, where these have their own port.
             task_status: reports the server itself when it listens: `nursery.start(server.serve)`.
 
         Raises:
@@ -111,7 +116,7 @@ class Server(App):
         if self._running is not None:
             raise MisuseError("the server is serving already. Make another Server for more")
         try:
-            await self._serve(host, port, lambda: task_status.started(self))
+            await self._serve(host, port, sockets, web_sockets, lambda: task_status.started(self))
         finally:
             self._running = None
 
@@ -198,10 +203,17 @@ class Server(App):
             raise MisuseError("the server does not serve. Await nursery.start(server.serve) first")
         return self._running
 
-    async def _serve(self, host: str, port: int, started: Callable[[], None]) -> None:
+    async def _serve(
+        self,
+        host: str,
+        port: int,
+        sockets: Sequence[socket.socket] | None,
+        web_sockets: Sequence[socket.socket] | None,
+        started: Callable[[], None],
+    ) -> None:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_own_signals()) if _is_main_task() else None
-            running = await self._listen(stack, host, port)
+            running = await self._listen(stack, host, port, sockets, web_sockets)
             async with trio.open_nursery() as nursery:
                 services = await nursery.start(self.run_services)
                 hub_scope = await nursery.start(running.run_hub)
@@ -218,9 +230,19 @@ class Server(App):
                 nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    async def _listen(self, stack: contextlib.ExitStack, host: str, port: int) -> Running:
+    async def _listen(
+        self,
+        stack: contextlib.ExitStack,
+        host: str,
+        port: int,
+        sockets: Sequence[socket.socket] | None,
+        web_sockets: Sequence[socket.socket] | None,
+    ) -> Running:
         config = self.config
-        listeners = await open_listeners(host, port, self._is_full)
+        if sockets is None:
+            listeners = await open_listeners(host, port, self._is_full)
+        else:
+            listeners = [Listener(sock, self._is_full) for sock in sockets]
         for listener in listeners:
             stack.callback(listener.close)
         if self._needs_loopback:
@@ -231,7 +253,9 @@ class Server(App):
                 f"let everybody in as a guest, or serve on 127.0.0.1",
             )
         web_listeners: list[Listener] = []
-        if not config.share_port:
+        if web_sockets is not None:
+            web_listeners = [Listener(sock, self._is_web_full) for sock in web_sockets]
+        elif not config.share_port:
             web_port = config.web_port
             if web_port is None:
                 web_port = port + 1 if 0 < port < 65_535 else 0

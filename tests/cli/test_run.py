@@ -100,7 +100,10 @@ def test_every_option_is_a_field() -> None:
     """What is handed to `configure` are names of `Config` fields."""
     names = {param.name for param in run_command.params}
     fields = set(attrs.fields_dict(Config))
-    assert names - fields == {"target", "host", "port", "log_level", "app_dir"}
+    assert names - fields == {
+        *("target", "host", "port", "log_level", "app_dir"),
+        *("redis", "workers", "fds", "web_fds"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ def test_every_option_is_a_field() -> None:
         "--max-payload 0",
         "--log-level loud",
         "--app-dir nowhere",
-        "--workers 2",
+        "--workers 0",
     ],
 )
 def test_wrong_usage(run: Run, arguments: str) -> None:

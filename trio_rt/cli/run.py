@@ -9,13 +9,18 @@ from typing import Any
 import click
 import trio
 
+from trio_rt.backplane.chosen import Redis
+from trio_rt.backplane.memory import MemoryBackplane
 from trio_rt.cli.find import find_server
-from trio_rt.errors import MisuseError
+from trio_rt.cli.workers import WorkersFailed, run_workers, serve_as_worker
+from trio_rt.errors import BackplaneRefused, MisuseError
+from trio_rt.server import Server
 
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 _PORT = click.IntRange(0, 65535)
 _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
+_OF_THE_PARENT = {"host", "port", "web_port", "workers", "fds", "web_fds"}
 _CANNOT_LISTEN = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 
 
@@ -70,8 +75,33 @@ _CANNOT_LISTEN = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     type=_SECONDS,
     help="Seconds until a stopping server cuts what is still open.",
 )
-def run_command(
-    target: str, host: str, port: int, log_level: str, app_dir: str, **config: Any
+@click.option(
+    "--redis", metavar="URL", help="URL of the Redis or Valkey that joins this node with others."
+)
+@click.option(
+    "--workers",
+    type=_COUNT,
+    default=1,
+    show_default=True,
+    envvar="WEB_CONCURRENCY",
+    help="Processes that serve the port together; --redis joins them.",
+)
+@click.option("--fds", hidden=True)
+@click.option("--web-fds", hidden=True)
+@click.pass_context
+def run_command(  # noqa: PLR0917  click gives them by name
+    context: click.Context,
+    /,
+    target: str,
+    host: str,
+    port: int,
+    log_level: str,
+    app_dir: str,
+    redis: str | None,
+    workers: int,
+    fds: str | None,
+    web_fds: str | None,
+    **config: Any,
 ) -> None:
     """Serve ATTR of MODULE, a trio_rt.Server, until SIGTERM or Ctrl+C.
 
@@ -82,13 +112,58 @@ def run_command(
     changes = {name: value for name, value in config.items() if value not in (None, ())}
     try:
         server.configure(**changes)
-        trio.run(server.serve, host, port)
-    except MisuseError as error:
+        if redis is not None:
+            server.backplane = Redis.from_url(redis)
+        if fds is not None:
+            trio.run(serve_as_worker, server, fds, web_fds)
+        elif workers > 1:
+            _check_joined(server)
+            trio.run(run_workers, server, workers, _for_workers(context), host, port)
+        else:
+            trio.run(server.serve, host, port)
+    except (MisuseError, WorkersFailed) as error:
         raise click.ClickException(str(error)) from error
+    except BaseExceptionGroup as group:
+        refused = group.subgroup(BackplaneRefused)
+        if refused is None:
+            raise
+        raise click.ClickException(str(_first(refused))) from group
     except OSError as error:
         if error.errno not in _CANNOT_LISTEN and not isinstance(error, socket.gaierror):
             raise
         raise click.ClickException(f"cannot listen on {host}, port {port}: {error}") from error
+
+
+def _first(group: BaseExceptionGroup[BackplaneRefused]) -> BackplaneRefused:
+    """What a group is about."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _check_joined(server: Server) -> None:
+    if isinstance(server.backplane, MemoryBackplane):
+        raise MisuseError(
+            "workers do not see each other's clients without a store. Add --redis URL, or make "
+            "the server with a backplane"
+        )
+
+
+def _for_workers(context: click.Context) -> list[str]:
+    """The arguments of a worker: ours, without those that are the parent's."""
+    arguments = [str(context.params["target"])]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if not isinstance(parameter, click.Option) or value in (None, ()):
+            continue
+        if parameter.name in _OF_THE_PARENT:
+            continue
+        option = parameter.opts[0]
+        if isinstance(value, bool):
+            arguments.append(option if value else parameter.secondary_opts[0])
+        else:
+            for part in value if parameter.multiple else [value]:
+                arguments += [option, str(part)]
+    return [*arguments, "--workers", "1"]
 
 
 def _log_to_stderr(level: str) -> None:

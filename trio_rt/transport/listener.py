@@ -102,6 +102,15 @@ async def open_listeners(host: str, port: int, is_full: Callable[[], bool]) -> l
     Raises:
         OSError: if the port is taken, or the name is unknown.
     """
+    return [Listener(sock, is_full) for sock in await listen(host, port)]
+
+
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for every address of `host`; the arguments are those of `open_listeners`.
+
+    Raises:
+        OSError: if the port is taken, or the name is unknown.
+    """
     found = await trio.socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -114,7 +123,7 @@ async def open_listeners(host: str, port: int, is_full: Callable[[], bool]) -> l
         for sock in sockets:
             sock.close()
         raise
-    return [Listener(sock, is_full) for sock in sockets]
+    return sockets
 
 
 def _listen(family: int, address: tuple[str, int]) -> socket.socket:

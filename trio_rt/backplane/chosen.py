@@ -1,0 +1,41 @@
+"""Backplanes by their URL, of which only the one that is used is imported."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from trio_rt.errors import MisuseError
+
+if TYPE_CHECKING:
+    from trio_rt.backplane.redis import RedisBackplane, RedisSettings
+
+
+class Redis:
+    """Joins nodes by Redis or Valkey: `Server(backplane=Redis.from_url("redis://localhost"))`."""
+
+    @staticmethod
+    def from_url(
+        url: str,
+        *,
+        prefix: str = "rt",
+        settings: RedisSettings | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> RedisBackplane:
+        """A backplane on the Redis or Valkey at a URL. Nothing is connected before it is served.
+
+        Args:
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://...` or `unix:///path`.
+            prefix: what all keys and channels begin with, so that programs can share a Redis.
+            settings: limits and intervals of the links, a `trio_rt.backplane.redis.RedisSettings`.
+            tls: used by rediss:// instead of the system's authorities.
+
+        Raises:
+            MisuseError: if it is no such URL, or the package for Redis is not installed.
+        """
+        try:
+            # Here, because it takes 9 MB that a single node does not need.
+            from trio_rt.backplane.redis import RedisBackplane  # noqa: PLC0415
+        except ImportError as error:
+            raise MisuseError(f"{error}. Write: pip install 'trio-rt[redis]'") from error
+        return RedisBackplane.from_url(url, prefix=prefix, settings=settings, tls=tls)
