@@ -20,7 +20,14 @@ from trio_rt.errors import BackplaneError, LocalError, Refuse
 from trio_rt.log import log
 from trio_rt.machine import delta
 from trio_rt.machine.lobby import Lobby
-from trio_rt.machine.lobby_effects import LobbyEffect, Phase, PhaseChanged, Refused, Rules
+from trio_rt.machine.lobby_effects import (
+    Held,
+    LobbyEffect,
+    Phase,
+    PhaseChanged,
+    Refused,
+    Rules,
+)
 from trio_rt.policies import Latest
 from trio_rt.reasons import Reason
 from trio_rt.rooms import saved
@@ -122,6 +129,8 @@ class Cell:
         """When the last one was taken."""
         self.active_at = trio.current_time()
         """When something has last happened."""
+        self.at_least: int | None = None
+        """Players, all ready, that start a game."""
         self.games = 0
         """Games that have begun."""
         self.quiet = trio.Event()
@@ -184,6 +193,7 @@ class Cell:
             "seats": self.rules.seats,
             "phase": lobby.phase.value,
             "host": lobby.host,
+            "at_least": self.at_least,
             "players": [
                 {
                     "id": player.id,
@@ -232,14 +242,27 @@ class Cell:
         for effect in effects:
             if isinstance(effect, PhaseChanged):
                 self.games += effect.phase is Phase.PLAYING
-                self._phase_changed.set()
-                self._phase_changed = trio.Event()
         refusals = [effect for effect in effects if isinstance(effect, Refused)]
         self.effects.extend(effect for effect in effects if not isinstance(effect, Refused))
         if self.effects:
             self.inbox.bell.ring()
         for refusal in refusals:
             raise Refuse(refusal.code, refusal.message)
+
+    def phase_is_told(self) -> None:
+        """The members know of another phase: whoever waits for it goes on."""
+        self._phase_changed.set()
+        self._phase_changed = trio.Event()
+        self.wake_turns()
+
+    def hold(self, player: Player, seconds: float) -> None:
+        """A player's seat is held for so long; members are told if it is held already."""
+        for effect in self.lobby.hold(player.id, seconds, trio.current_time()):
+            if isinstance(effect, Held) and effect.player == player.id:
+                told = {"player": player.id, "seconds": effect.until - trio.current_time()}
+                self.call(self.announce, "room:dropped", told)
+            else:
+                self.decide([effect])
 
     def end(self, result: Any, by: str | None = None) -> None:
         """The game is over."""
@@ -254,6 +277,7 @@ class Cell:
         """From now on so many players, all ready, start the game, if none is played."""
         if self.lobby.phase is Phase.PLAYING:
             return
+        self.at_least = at_least
         self.decide(self.lobby.ready_check(at_least, trio.current_time()))
         seconds = None if within == math.inf else within
         self.call(self.announce, "room:ready_check", {"at_least": at_least, "seconds": seconds})
@@ -371,10 +395,14 @@ class Cell:
         return self.snapshot_at + pause
 
     def take_snapshot(self, program: Any) -> None:
-        """Keeps what a new object will be given, here and on other nodes."""
+        """Keeps what a new object will be given, here and on other nodes.
+
+        Raises:
+            MisuseError: if that is no JSON value.
+        """
+        self.program = saved.encode_program(self.kind.name, program)
         self.is_changed = False
         self.snapshot_at = trio.current_time()
-        self.program = msgspec.msgpack.encode(program)
         self.put_to_save()
 
     def put_to_save(self) -> None:

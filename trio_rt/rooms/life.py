@@ -386,13 +386,14 @@ class Life:
         seconds = None if change.until is None else change.until - trio.current_time()
         if change.phase is Phase.CLOSED:
             cell.close(endings.ENDED if cell.games else endings.EMPTY)
+            cell.phase_is_told()
             return
-        cell.wake_turns()
         if change.phase is Phase.ENDED:
             await cell.announce("room:ended", {"result": cell.result, "seconds": seconds})
         else:
             await cell.announce("room:phase", {"phase": change.phase.value, "seconds": seconds})
         await self._bounded(self._room.on_phase, change.phase)
+        cell.phase_is_told()
 
 
 def _done(value: Any) -> Done:

@@ -293,7 +293,7 @@ class Room:
 
     async def hold(self, player: Player, seconds: float) -> None:
         """Holds a player's seat for so long when the connection is, or was, lost. A checkpoint."""
-        self.cell.decide(self.cell.lobby.hold(player.id, seconds, trio.current_time()))
+        self.cell.hold(player, seconds)
         await trio.lowlevel.checkpoint()
 
     def kick(self, player: Player) -> None:

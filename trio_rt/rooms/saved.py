@@ -42,11 +42,20 @@ _decoder = msgspec.msgpack.Decoder(SavedRoom)
 
 
 def encode(room: SavedRoom) -> bytes:
-    """Writes a room; raises `MisuseError` if its snapshot is no JSON value."""
+    """Writes a room; raises `MisuseError` if some of it is no JSON value."""
+    return _encode(room, f"options and player.data of a {room.kind}")
+
+
+def encode_program(kind: str, snapshot: Any) -> bytes:
+    """Writes what `Room.snapshot` gave; raises as `encode` does."""
+    return _encode(snapshot, f"snapshot() of a {kind}")
+
+
+def _encode(value: Any, what: str) -> bytes:
     try:
-        return msgspec.msgpack.encode(room)
+        return msgspec.msgpack.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise MisuseError(f"a room of kind {room.kind} cannot be saved: {error}") from error
+        raise MisuseError(f"{what} cannot be saved: {error}. Use plain JSON values") from error
 
 
 def decode(data: bytes) -> SavedRoom:

@@ -1,0 +1,139 @@
+"""A room's clock and its state: even ticks, patches with versions, slow readers who delay nobody."""
+
+from typing import Any, ClassVar
+
+import pytest
+import trio
+
+from tests.rooms.tables import table
+from trio_rt.machine.delta import apply
+from trio_rt.rooms import Room, Tick
+
+pytestmark = pytest.mark.usefixtures("errors")
+
+
+class Clock(Room):
+    """Ticks ten times a second, and takes as long as it is told."""
+
+    inputs = {"work": float, "grow": int}
+    ticks_seen: ClassVar[list[tuple[float, Tick]]] = []
+
+    async def run(self) -> None:
+        self.state = {"tick": 0, "pad": ""}
+        async for tick in self.ticks(hz=10):
+            self.ticks_seen.append((trio.current_time(), tick))
+            for input in tick.inputs:
+                if input.event == "work":
+                    await trio.sleep(input.value)
+                else:
+                    self.state["pad"] = "x" * input.value
+            self.state["tick"] = tick.number
+            if self.state["pad"]:
+                self.state["pad"] = f"{tick.number:05}" + self.state["pad"][5:]
+            await self.sync()
+
+
+@pytest.fixture(autouse=True)
+def seen() -> list[tuple[float, Tick]]:
+    """All ticks, and when they came."""
+    Clock.ticks_seen.clear()
+    return Clock.ticks_seen
+
+
+async def test_no_drift(autojump_clock, seen) -> None:
+    """Ticks come at their times, however long each takes, as long as it is less than a period."""
+    async with table(Clock) as here:
+        alice = await here.guest("alice")
+        await alice.call("room:create")
+        for _ in range(5):
+            await alice.call("work", 0.06)
+            await trio.sleep(0.3)
+        begin = seen[0][0]
+        for number, (time, tick) in enumerate(seen):
+            assert tick.number == number
+            assert time == pytest.approx(begin + number * 0.1)
+            assert tick.seconds == pytest.approx(0.1)
+
+
+async def test_skipped(autojump_clock, seen) -> None:
+    """Ticks for which the room is too late are left out, and counted; the pace goes on."""
+    async with table(Clock) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await alice.call("work", 0.55)
+        await trio.sleep(2)
+        begin = seen[0][0]
+        assert sum(tick.seconds for _, tick in seen) == pytest.approx(
+            seen[-1][1].number * 0.1 + 0.1
+        )
+        assert all(
+            time - (begin + tick.number * 0.1) == pytest.approx(0, abs=0.06) for time, tick in seen
+        )
+        pace = here.room(id).pace
+        assert pace.skipped == 4
+        assert pace.count == len(seen)
+        assert pace.worst == pytest.approx(0.05)
+        assert 0 < pace.mean < pace.worst
+
+
+async def test_inputs(autojump_clock, seen) -> None:
+    """A tick has all that was sent since the last one, in order, validated; too much is refused."""
+    async with table(Clock) as here:
+        alice, bob = await here.guests("alice", "bob")
+        id = (await alice.call("room:create"))["room"]
+        await bob.call("room:join", {"room": id})
+        await trio.sleep(0.15)
+        assert await alice.refused("grow", "much") == "invalid"
+        answers = [await alice.call("grow", 0) for _ in range(70)]
+        await bob.call("grow", 0)
+        assert answers[:64] == [None] * 64
+        assert [answer["error"]["code"] for answer in answers[64:]] == ["busy"] * 6
+        await trio.sleep(0.1)
+        inputs = next(tick.inputs for _, tick in seen if tick.inputs)
+        assert [input.player.id for input in inputs] == ["alice"] * 64 + ["bob"]
+
+
+async def test_patches(autojump_clock) -> None:
+    """Applied one after the other, patches make the state that the room has, version by version."""
+    async with table(Clock) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await trio.sleep(0.5)
+        bob = await here.guest("bob")
+        view = await bob.call("room:join", {"room": id})
+        state, version = view["state"], view["version"]
+        await trio.sleep(2)
+        for name, payload in bob.heard():
+            if name == "room:patch":
+                assert payload["version"] == version + 1
+                state, version = apply(state, payload["patch"]), payload["version"]
+        assert version > view["version"] + 15
+        assert state["tick"] == here.room(id).shown["tick"]
+
+
+async def test_slow_reader(autojump_clock, seen) -> None:
+    """Who does not read delays no tick and nobody else, keeps only the latest patch, sees by its
+    version that others are missing, and asks for the whole."""
+    async with table(Clock) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        slow = await here.guest("slow")
+        await slow.call("room:join", {"room": id})
+        slow.client.pause()
+        await alice.call("grow", 60_000)
+        begin = len(seen)
+        for _ in range(6):
+            await trio.sleep(3)
+            assert alice.names().count("room:patch") >= 29
+        slow.client.resume()
+        await trio.sleep(1)
+        numbers = [tick.number for _, tick in seen[begin:]]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert here.room(id).pace.worst < 0.01
+        versions = [p["version"] for name, p in slow.heard() if name == "room:patch"]
+        gaps = [later - earlier for earlier, later in zip(versions, versions[1:], strict=False)]
+        assert max(gaps) > 10
+        view = await slow.call("room:state")
+        assert view["version"] >= versions[-1]
+        assert view["state"]["tick"] > 100
+        assert not slow.client.has_ended
