@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from trio_rt.backplane.base import Settled
 from trio_rt.codec.socketio import Packet, encode_json
 from trio_rt.errors import Disconnected, LimitError, Refuse
@@ -105,6 +107,10 @@ class Dispatcher:
         settled = await self._app.backplane.claim(name)
         if settled is None:
             settled = await self._run_once(handler, socket, id, values, name)
+            if settled is None and socket.sends_keys and socket.connection.stopped is not None:
+                # The client sends it again, and all that came behind it, which must not run before.
+                socket.connection.end(socket.connection.stopped)
+                await trio.lowlevel.checkpoint_if_cancelled()
         if id is None or settled is None:
             return
         if settled.payload:

@@ -194,3 +194,34 @@ async def test_away(autojump_clock: MockClock, seconds: float) -> None:
     (first, _), (second, recovered) = told
     assert recovered is (seconds < 10)
     assert (first == second) is recovered
+
+
+async def test_order_behind_a_handler_that_gave_up(autojump_clock: MockClock) -> None:
+    """Where a handler gives up with its connection, what came behind it waits for its resend."""
+    server = Server(auth=Anonymous())
+    ran: list[int] = []
+
+    @server.on("slow")
+    async def slow(socket: Socket) -> None:
+        await trio.sleep(1.0)
+        await socket.call("ask")
+        ran.append(1)
+
+    @server.on("quick")
+    async def quick(socket: Socket) -> None:
+        ran.append(2)
+
+    async with hosting(server) as host:
+        async with open_client("http://x", dial=MemoryDialer(host), reconnect=STEADY) as client:
+
+            @client.on("ask")
+            async def ask() -> None: ...
+
+            await client.wait_connected()
+            await client.emit("slow")
+            await wait_all_tasks_blocked()
+            await client.emit("quick")
+            await wait_all_tasks_blocked()
+            host.stop()
+            await wait_lost(client)
+    assert ran == [1, 2]
