@@ -17,7 +17,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the project, everything optional included, and some of its dependency groups."""
-    session.install("-e", ".[crypto,redis,speedups]", *nox.project.dependency_groups(PROJECT, *groups))
+    session.install(
+        "-e", ".[crypto,redis,speedups]", *nox.project.dependency_groups(PROJECT, *groups)
+    )
 
 
 @nox.session
