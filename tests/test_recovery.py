@@ -264,6 +264,77 @@ async def test_long_silence(autojump_clock) -> None:
         assert got(again) == numbers(1)
 
 
+@pytest.mark.parametrize("kind", ["its own words", "words for others", "volatile words"])
+async def test_long_talk_that_is_not_for_it(autojump_clock, kind: str) -> None:
+    """A client that is not meant by any of thousands of events, over an hour, has missed none of
+    them: it has answered pings that were sent behind them."""
+    server = new_server()
+    async with hosting(server) as host:
+        client = await host.connect(auth=ALICE)
+        socket = the_socket(server)
+        for number in range(2_000):
+            if kind == "its own words":
+                await socket.to("room").emit("n", number)
+            elif kind == "words for others":
+                await server.to("other", "another").emit("n", number)
+            else:
+                await server.to("other").emit("n", number)
+                await server.to("room").volatile.emit("v", number)
+            await trio.sleep(2)
+        client.rest()
+        await vanish(client)
+        await server.to("room").emit("n", 1)
+        again = await come_back(host, client)
+        assert again.recovered == {"/"}
+        assert got(again) == numbers(1)
+
+
+async def test_answered_pings_prove_nothing_that_came_behind(autojump_clock) -> None:
+    """What was sent when a client had stopped reading, or still waited for it, is recovered."""
+    server = new_server(ping_interval=1.0, ping_timeout=0.9)
+    async with hosting(server) as host:
+        client = await host.connect(auth=ALICE, wires=memory_wire_pair(2_000))
+        expected: list[Any] = []
+        for number in range(20):
+            await server.to("room").emit("n", number, "x" * 90)
+            expected.append(("n", number, "x" * 90))
+            await trio.sleep(0.3)
+        events = got(client)
+        client.pause()
+        for number in range(20, 60):
+            await server.to("room").emit("n", number, "x" * 90)
+            expected.append(("n", number, "x" * 90))
+            await trio.sleep(0.05)
+        await trio.sleep(3)
+        again = await come_back(host, client)
+        assert again.recovered == {"/"}
+        assert events + got(again) == expected
+
+
+async def test_answered_pings_prove_nothing_that_was_missed(autojump_clock) -> None:
+    """A ping that was answered on the way back, before what was missed was sent, proves nothing."""
+    server = new_server(ping_interval=1.0, ping_timeout=0.9)
+
+    @server.use
+    async def slow(socket):
+        await trio.sleep(1.5)
+
+    async with hosting(server) as host:
+        client = await host.connect(auth=ALICE)
+        await vanish(client)
+        await server.to("room").emit("n", 1)
+        again = await host.open()
+        await again.send_packet(encode_connect("/", {**ALICE, **client.claim()}))
+        await trio.sleep(1.2)
+        assert len(again.pings) == 1
+        again.pause()
+        await trio.sleep(5)
+        assert server.all.namespace.sockets == {}
+        third = await come_back(host, client)
+        assert third.recovered == {"/"}
+        assert got(third) == numbers(1)
+
+
 async def test_several_namespaces(autojump_clock) -> None:
     """Each namespace of a connection is recovered on its own, and what it missed with it."""
     journal: dict[str, list[Any]] = {"/": [], "/a": [], "/b": []}
@@ -486,7 +557,9 @@ async def test_offset_of_an_earlier_session(autojump_clock) -> None:
         await first.leave()
         offset = first.claim()["offset"]
         await wait_all_tasks_blocked()
+        await host.connect(auth=MALLORY)
         await server.to("room").emit("n", 2)
+        await server.all.emit("n", 2)
         second = await host.connect(auth=ALICE)
         await vanish(second)
         await server.to("room").emit("n", 3)

@@ -19,6 +19,7 @@ import trio
 from trio_rt import reasons
 from trio_rt.calls import Call
 from trio_rt.codec import engineio, socketio
+from trio_rt.codec.position import START
 from trio_rt.codec.socketio import EVENT, Encoded, Packet
 from trio_rt.config import Config
 from trio_rt.errors import LimitError, TransportClosed
@@ -26,7 +27,7 @@ from trio_rt.inbox import Inbox
 from trio_rt.log import log
 from trio_rt.machine.effects import Connect, Effect, Left, RefuseConnect, SendPing
 from trio_rt.machine.engine import Engine
-from trio_rt.machine.heartbeat import Heartbeat
+from trio_rt.machine.heartbeat import Heartbeat, HeartbeatState
 from trio_rt.machine.multiplex import Multiplex
 from trio_rt.outbox import Outbox, Overflow
 from trio_rt.policies import CLOSE, Policy
@@ -43,6 +44,8 @@ WRITE_BYTES = 65_536
 emptied in such pieces."""
 
 _PING = engineio.PING.encode()
+
+QUIET, WAITING = HeartbeatState.QUIET, HeartbeatState.WAITING
 
 
 class Connection(Flushable):
@@ -69,11 +72,13 @@ class Connection(Flushable):
         "_outbox",
         "_pending",
         "_pending_bytes",
+        "_pinged",
         "_tick",
         "_unweighed_bytes",
         "_wheel",
         "config",
         "multiplex",
+        "proven",
         "reason",
         "sid",
         "stopped",
@@ -109,6 +114,8 @@ class Connection(Flushable):
         self._dropped = 0
         self._unweighed_bytes = 0  # attachments that arrived before their event was whole
         self._tick = -1  # the scheduler's step in which a frame was last sent
+        self.proven = self._pinged = START
+        """`proven`: the peer has got all events up to here, because it answered a ping behind."""
         self._give_up_at = math.inf  # when handlers are cancelled after `stop`
 
     # Its life
@@ -449,10 +456,25 @@ class Connection(Flushable):
     def _check_deadlines(self, now: float) -> None:
         if self._is_paused or self.transport.readable.is_rung:
             self._engine.heartbeat.excuse(now)  # its pong may be there, and we did not look
+        owes_nothing = self._engine.heartbeat.state is QUIET
+        if owes_nothing:
+            self.proven = self._pinged
         for effect in self._engine.tick(now):
             self._apply(effect, [])
+        if owes_nothing and self._engine.heartbeat.state is WAITING and not self._is_behind:
+            self._pinged = self._flusher.reached
         if self.stopped is not None and now >= self._give_up_at:
             self.end(self.stopped)
+
+    def prove_anew(self) -> None:
+        """What a client had missed was sent: pings that left before say nothing of it."""
+        self.proven = self._pinged = START
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether a ping may overtake events, or be answered by the pong for another one."""
+        is_overlapping = self.config.ping_timeout > self.config.ping_interval
+        return bool(self._pending) or self.transport.is_blocked or is_overlapping
 
     def _apply(self, effect: Effect, events: list[Event]) -> None:
         """Acts on what a machine decided; events for handlers are added to `events`."""

@@ -319,6 +319,7 @@ class Socket:
         frames = [encode(event.packet, str(event.position).encode()) for event in missed]
         # Together: the outbox takes one frame of any size, and they have their own limit.
         self._connection.send(b"".join((*frames, self._encode_reply())))
+        self._connection.prove_anew()
         self.namespace.add(self)
         return True
 

@@ -151,6 +151,17 @@ def test_too_much_to_recover(bytes_: int, found: list[int] | None) -> None:
     assert missed(history, member("a"), 0) == found
 
 
+def test_counted_once() -> None:
+    """Events of a room that the session was in several times are no more for that."""
+    history = history_of("a", max_recovered_bytes=2 * SIZE)
+    session = member("a")
+    history.append(event(1, "a"), 0.0)
+    session.leave("a", at(1))
+    session.join("a", at(1))
+    history.append(event(2, "a"), 0.0)
+    assert missed(history, session, 0) == [1, 2]
+
+
 def test_too_old() -> None:
     """An event that is older than it may be is dropped when the next one comes."""
     history = history_of("a", seconds=10.0)
@@ -214,6 +225,7 @@ def test_last_one_leaves() -> None:
     session.leave("a", at(1))
     history.end("/", "a")
     history.append(event(2, "a"), 1.0)
+    assert len(history) == 1
     assert missed(history, session, 0) == [1]
     history.expire(20.0)
     assert missed(history, session, 0) is None

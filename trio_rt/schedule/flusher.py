@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import trio
 
+from trio_rt.codec.position import START
 from trio_rt.schedule.bell import Bell
 
 SENDS_PER_STEP = 64
@@ -36,14 +37,16 @@ class Flusher:
         tick: counts the scheduler's steps in which something was received or flushed. The first
             frame that a connection sends in a step leaves at once, later ones are joined.
         backlog: frames put behind others since the last flush began.
+        reached: the place up to which events have been handed to their members' connections.
     """
 
-    __slots__ = ("_bell", "_done", "_marked", "backlog", "is_crowded", "tick")
+    __slots__ = ("_bell", "_done", "_marked", "backlog", "is_crowded", "reached", "tick")
 
     def __init__(self) -> None:
         self.tick = 0
         self.is_crowded = False
         self.backlog = 0
+        self.reached = START
         self._marked: list[Flushable] = []
         self._bell = Bell()
         self._done = trio.lowlevel.ParkingLot()
