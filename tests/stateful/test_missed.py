@@ -49,8 +49,10 @@ class Player:
     connection: Client | None = None
 
     async def come(self) -> None:
-        """Begins to connect, on a new connection, whatever the old one does."""
+        """Begins to connect, on a new connection; the old one stays, and nobody is there."""
         self.note()
+        if self.connection is not None:
+            self.connection.pause()
         self.connection = client = await self.host.open(memory_wire_pair(CAPACITY))
         claim = {"pid": self.pid, "offset": self.offset} if self.pid else {}
         if self.offset is not None:
