@@ -130,7 +130,7 @@ class Rooms:
 
         Args:
             room: its class, or the name of its kind.
-            options: what `Room.options` will be, as plain values.
+            options: what `Room.options` will be, as plain values; `{}` if left out.
             seats: fewer seats than the class says.
             private: whether guests need a code, or a reservation.
             reserved: ids of users for whom seats are kept.
@@ -144,8 +144,7 @@ class Rooms:
             LimitError: if there are too many rooms.
         """
         kind = self._kind(room)
-        arguments = [] if options is None else [options]
-        values = kind.options.validate(arguments) if arguments else [{}]
+        values = kind.options.validate([{} if options is None else options])
         rules = kind.rules_for(seats, private)
         made = partial(self._create, kind, values[0], rules, tuple(reserved), creator)
         cell: Cell = await self._apart(made)
@@ -479,7 +478,7 @@ class Rooms:
             if room is None or kind is None:
                 raise NOT_FOUND
             rules = Rules(**room.rules)
-            options = kind.options.validate([room.options])[0] if room.options else room.options
+            options = kind.options.validate([room.options])[0]
             cell = Cell(id, kind, self, lease, rules, options=options, creator=room.creator)
             cell.load(room)
             await self._begin(cell)
