@@ -24,7 +24,7 @@ import trio
 
 from trio_rt.backplane.base import Backplane, Held
 from trio_rt.codec import questions, room_requests
-from trio_rt.codec.questions import ToRooms
+from trio_rt.codec.questions import SocketInfo, ToRooms
 from trio_rt.codec.room_requests import (
     Arrive,
     Asked,
@@ -646,12 +646,29 @@ class Rooms:
                 break
         else:
             return
-        there = {info.id for info in found.sockets}
+        there = {info.id: info for info in found.sockets}
         for player in list(cell.members.values()):
             for sid, (node, seq) in list(player.sockets.items()):
                 if sid not in there:
                     cell.inbox.put(Lost(player.id, sid, node, seq, True), is_urgent=True)
         self.wake(cell)
+        for info in there.values():
+            if info.user_id not in cell.members and not (cell.is_over or cell.is_fenced):
+                await self._readmit(cell, info)
+
+    async def _readmit(self, cell: Cell, info: SocketInfo) -> None:
+        """Somebody came in after the last state that was saved: once more, or out."""
+        knock = Knock(info.user_id, info.user_name, info.id, "", 0, watches=False)
+        try:
+            answer = await self._ask_here(cell, knock)
+            if isinstance(answer, Done):
+                answer = await self._ask_here(cell, Arrive(info.user_id, info.id))
+        except Refuse as refusal:
+            answer = Denied(refusal.code, refusal.message)
+        if isinstance(answer, Denied):
+            told = {"room": cell.id, "player": info.user_id, "reason": endings.LOST.code}
+            await self._quietly(partial(self.namespace.to(info.id).emit, "room:left", told))
+            self.show_out(cell, [info.id])
 
     # Other nodes
 

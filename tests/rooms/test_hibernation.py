@@ -1,0 +1,124 @@
+"""Rooms in which nothing happens: no object, no task, until something happens again."""
+
+import gc
+import weakref
+from typing import Any, ClassVar
+
+import pytest
+import trio
+
+from tests.rooms.tables import players, table
+from trio_rt.rooms import Player, Room, on
+
+pytestmark = pytest.mark.usefixtures("errors")
+
+
+class Chess(Room):
+    """A game in which people think for long."""
+
+    hibernate_after = 60.0
+    hold_seconds = 600.0
+    objects: ClassVar["weakref.WeakSet[Chess]"] = weakref.WeakSet()
+    starts: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = {"moves": []}
+        self.objects.add(self)
+
+    async def on_start(self) -> None:
+        self.starts.append(len(self.state["moves"]))
+
+    @on("move")
+    async def move(self, player: Player, move: str) -> list[str]:
+        self.state["moves"].append(move)
+        return list(self.state["moves"])
+
+    @on("remind")
+    async def remind(self, player: Player) -> None:
+        self.after(1000, self.emit, "remember")
+
+
+@pytest.fixture(autouse=True)
+def starts() -> list[int]:
+    """How many moves there were at each start."""
+    Chess.starts.clear()
+    Chess.objects.clear()
+    return Chess.starts
+
+
+async def asleep(here: Any, id: str) -> bool:
+    """Whether a room has neither a task nor an object."""
+    await trio.sleep(61)
+    gc.collect()
+    return here.room(id).is_asleep and here.room(id).tasks is None and not Chess.objects
+
+
+async def test_sleeps_and_wakes(autojump_clock, starts) -> None:
+    """A room sleeps with its state, is listed all the same, and goes on at the next event."""
+    async with table(Chess) as here:
+        alice, bob = await here.guests("alice", "bob")
+        id = (await alice.call("room:create"))["room"]
+        await bob.call("room:join", {"room": id})
+        await alice.call("move", "e4")
+        assert await asleep(here, id)
+        await trio.sleep(10_000)
+        assert [entry["room"] for entry in (await bob.call("room:list"))["rooms"]] == [id]
+        assert await bob.call("move", "e5") == ["e4", "e5"]
+        assert starts == [0, 1]
+        assert players(await bob.call("room:state")) == ["alice", "bob"]
+        assert await asleep(here, id)
+        assert await alice.call("move", "Nf3") == ["e4", "e5", "Nf3"]
+
+
+async def test_time_wakes(autojump_clock, starts) -> None:
+    """What time does to a room that sleeps is done: a held seat is given up, the last one closes."""
+    async with table(Chess, recovery_window=1) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        assert await asleep(here, id)
+        alice.client.close()
+        await trio.sleep(1)
+        assert id in here.rooms.cells
+        await trio.sleep(598)
+        assert id in here.rooms.cells
+        await trio.sleep(65)
+        assert here.rooms.cells == {}
+
+
+async def test_timers_keep_it_awake(autojump_clock, starts) -> None:
+    """A room with a timer of its own does not sleep before that has run."""
+    async with table(Chess) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await alice.call("remind")
+        assert not await asleep(here, id)
+        await trio.sleep(940)
+        assert alice.names() == ["remember"]
+        assert await asleep(here, id)
+        assert starts == [0]
+
+
+async def test_events_while_falling_asleep(autojump_clock, starts) -> None:
+    """An event that comes in the very moment is not lost."""
+    async with table(Chess) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        expected: list[str] = []
+        for number in range(20):
+            await trio.sleep(60 + (number - 10) * 0.001)
+            expected.append(str(number))
+            assert await alice.call("move", str(number)) == expected
+        assert id in here.rooms.cells
+        assert len(starts) > 5
+
+
+async def test_closed_asleep(autojump_clock, starts) -> None:
+    """A room that sleeps can be closed."""
+    async with table(Chess) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        assert await asleep(here, id)
+        await here.rooms.close(id)
+        assert (await alice.hear("room:closed"))["code"] == "closed"
+        assert here.rooms.cells == {}

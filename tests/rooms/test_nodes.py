@@ -1,0 +1,224 @@
+"""Rooms in a cluster: one place at a time, used from everywhere, going on when their node is gone."""
+
+from typing import Any, ClassVar
+
+import pytest
+import trio
+
+from tests.rooms.tables import players
+from tests.rooms.town import Node, town
+from trio_rt.reasons import Reason
+from trio_rt.rooms import Player, Room, on
+from trio_rt.rooms.keeping import LEASE
+
+
+class Shared(Room):
+    """Counts, and notes where and when it acts."""
+
+    acts: ClassVar[list[tuple[float, str]]] = []
+    notes: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = {"count": 0}
+
+    async def run(self) -> None:
+        async for _ in self.ticks(hz=2):
+            node = self.cell.rooms.backplane.node
+            self.acts.append((trio.current_time(), node))
+
+    async def on_drop(self, player: Player) -> None:
+        self.notes.append(("drop", player.id))
+
+    async def on_return(self, player: Player) -> None:
+        self.notes.append(("return", player.id))
+
+    async def on_leave(self, player: Player, reason: Reason) -> None:
+        self.notes.append((reason.code, player.id))
+
+    @on("add")
+    async def add(self, player: Player, number: int) -> tuple[int, str]:
+        self.state["count"] += number
+        self.save()
+        await self.emit("sum", self.state["count"])
+        return self.state["count"], self.cell.rooms.backplane.node
+
+
+@pytest.fixture(autouse=True)
+def notes() -> list[tuple[str, str]]:
+    """What hooks have been told."""
+    Shared.acts.clear()
+    Shared.notes.clear()
+    return Shared.notes
+
+
+async def begun(one: Node, two: Node) -> tuple[Any, Any, str]:
+    """Alice on one node made a room, and Bob on the other one is in it."""
+    alice, bob = await one.guest("alice"), await two.guest("bob")
+    id = (await alice.call("room:create"))["room"]
+    assert players(await bob.call("room:join", {"room": id})) == ["alice", "bob"]
+    return alice, bob, id
+
+
+async def test_from_another_node(autojump_clock, errors) -> None:
+    """Who is on another node than the room joins, acts, is told, is kicked, as everybody else."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        assert (await alice.hear("room:joined"))["player"]["id"] == "bob"
+        assert await bob.call("add", 3) == (3, one.backplane.node)
+        assert await alice.hear("sum") == 3
+        assert await bob.hear("sum") == 3
+        assert await bob.refused("add", "x") == "invalid"
+        assert await bob.refused("room:kick", {"player": "alice"}) == "not_host"
+        assert [entry["room"] for entry in (await bob.call("room:list"))["rooms"]] == [id]
+        await alice.call("room:kick", {"player": "bob"})
+        assert (await bob.hear("room:left"))["reason"] == "kicked"
+        await trio.sleep(1)
+        await alice.call("add", 1)
+        await trio.sleep(1)
+        assert "sum" not in bob.names()
+        assert id not in two.rooms.cells
+    assert errors == []
+
+
+async def test_lost_on_another_node(autojump_clock, errors, notes) -> None:
+    """Drops and returns of sockets on another node reach the room in order."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        for _ in range(5):
+            bob.client.close()
+            assert (await alice.hear("room:dropped"))["player"] == "bob"
+            bob = await two.back(bob)
+            assert (await bob.hear("room:state"))["room"] == id
+        assert notes == [("drop", "bob"), ("return", "bob")] * 5
+    assert errors == []
+
+
+async def test_node_stops(autojump_clock, errors, notes) -> None:
+    """When the room's node stops in order, the room goes on elsewhere at once, with its state."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        await alice.call("add", 5)
+        one.stop()
+        await trio.sleep(2)
+        assert await bob.call("add", 1) == (6, two.backplane.node)
+        view = await bob.call("room:state")
+        assert players(view) == ["alice", "bob"]
+        assert [p["connected"] for p in view["players"]] == [False, True]
+        alice = await two.guest("alice")
+        await alice.call("room:join", {"room": id})
+        assert ("return", "alice") in notes
+        assert id in two.rooms.cells
+        assert one.rooms.cells == {}
+    assert errors == []
+
+
+async def test_node_is_cut_off(autojump_clock, errors, notes) -> None:
+    """When the room's node is cut off, it stops the room before another node has it."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        await alice.call("add", 5)
+        await trio.sleep(1)
+        first, second = one.backplane.node, two.backplane.node
+        async with trio.open_nursery() as nursery:
+            began = trio.current_time()
+            nursery.start_soon(one.backplane.cut)
+            await trio.sleep(LEASE + 3)
+        assert id in two.rooms.cells
+        assert id not in one.rooms.cells
+        last = max(time for time, node in Shared.acts if node == first)
+        next_ = min(time for time, node in Shared.acts if node == second)
+        assert last <= next_ - 2
+        assert next_ - began < LEASE + 3
+        assert await bob.call("add", 1) == (6, second)
+        assert ("drop", "alice") in notes
+    assert "could not be renewed in time" in errors[0].getMessage()
+    errors.clear()
+
+
+async def test_backplane_away_for_a_moment(autojump_clock, errors) -> None:
+    """A room outlives a backplane that is away for less than its lease."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        one.backplane._is_cut = True
+        await trio.sleep(5)
+        one.backplane._is_cut = False
+        await trio.sleep(20)
+        assert id in one.rooms.cells
+        assert await bob.call("add", 1) == (1, one.backplane.node)
+        assert alice.names()
+    assert errors == []
+
+
+async def test_fenced(autojump_clock, errors) -> None:
+    """A node that counts as dead stops its rooms at once, without a word to their members."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        one.backplane.fence()  # before the snapshot that has Bob in it was saved
+        await trio.sleep(1)
+        assert one.rooms.cells == {}
+        assert "room:closed" not in alice.names()
+        lease = next(iter(one.backplane._town.leases))
+        del one.backplane._town.leases[lease]
+        two.rooms.node_down(one.backplane.node)
+        await trio.sleep(1)
+        assert id in two.rooms.cells
+        await trio.sleep(1)
+        assert players(await bob.call("room:state")) == ["alice", "bob"]
+        assert await bob.call("add", 1) == (1, two.backplane.node)
+    assert errors == []
+
+
+async def test_many_nodes_want_it(autojump_clock, errors) -> None:
+    """However many nodes want a room that nobody has, one gets it."""
+    async with town(4, Shared) as nodes:
+        guests = [await node.guest(f"guest {at}") for at, node in enumerate(nodes)]
+        id = (await guests[0].call("room:create"))["room"]
+        for guest in guests[1:]:
+            await guest.call("room:join", {"room": id})
+        nodes[0].stop()
+        await trio.sleep(5)
+        answers: list[Any] = []
+
+        async def add(guest: Any) -> None:
+            answers.append(await guest.call("add", 1))
+
+        async with trio.open_nursery() as nursery:
+            for guest in guests[1:]:
+                nursery.start_soon(add, guest)
+        assert sorted(answer[0] for answer in answers) == [1, 2, 3]
+        assert len({answer[1] for answer in answers}) == 1
+        assert sum(id in node.rooms.cells for node in nodes) == 1
+    assert errors == []
+
+
+async def test_closed_everywhere(autojump_clock, errors) -> None:
+    """Members on all nodes are told that a room is closed, and nothing of it is left."""
+    async with town(2, Shared) as [one, two]:
+        _, bob, id = await begun(one, two)
+        follower = await two.guest("follower")
+        await follower.call("room:list", {"live": True})
+        await one.rooms.close(id, "that is all")
+        assert (await bob.hear("room:closed"))["text"] == "that is all"
+        assert (await follower.hear("rooms"))["gone"] == [id]
+        await trio.sleep(3)
+        assert bob.client and not two.server.namespace("/games").rooms.get("~" + id)
+        assert one.backplane._town.leases == {}
+        assert one.backplane._town.states == {}
+        assert await bob.refused("add", 1) == "not_here"
+    assert errors == []
+
+
+async def test_list_without_ghosts(autojump_clock, errors) -> None:
+    """The rooms of a node that is gone are not listed, and those who follow the list are told."""
+    async with town(2, Shared) as [one, two]:
+        alice = await one.guest("alice")
+        await alice.call("room:create")
+        follower = await two.guest("follower")
+        assert len((await follower.call("room:list", {"live": True}))["rooms"]) == 1
+        await trio.sleep(1)
+        follower.client.rest()
+        one.stop()
+        assert await follower.hear("rooms") in ({"all": []}, {"changed": [], "gone": []})
+        assert (await follower.call("room:list"))["rooms"] == []
+    assert errors == []
