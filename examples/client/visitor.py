@@ -10,14 +10,18 @@ itself, shows a new token, and what was typed meanwhile is said then.
 import json
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 from urllib.request import Request, urlopen
 
 import attrs
 import trio
 
 from trio_rt import Client, Disconnected, Refused, open_client
+
+ROOM = "lobby"
 
 
 @attrs.frozen
@@ -28,19 +32,16 @@ class Said:
     text: str
 
 
-@attrs.frozen
-class Visitor:
-    """Somebody who is there."""
-
-    name: str
+Users = dict[str, Any]
+"""Who is there, each with one meta for each of its sockets."""
 
 
 @attrs.frozen
-class Welcome:
-    """What is known to the server when we come."""
+class Change:
+    """Whose sockets came and went."""
 
-    visitors: list[Visitor]
-    messages: list[Said]
+    joins: Users
+    leaves: Users
 
 
 def login(url: str, name: str) -> dict[str, str]:
@@ -58,36 +59,52 @@ async def visit(
     """Says each line, and shows what happens, until there are no more lines."""
     token = partial(trio.to_thread.run_sync, login, url, name, abandon_on_cancel=True)
     async with open_client(url, auth=token) as client, trio.open_nursery() as nursery:
+        sockets: Counter[str] = Counter()  # of each user who is there
 
-        @client.on("welcome")
-        async def welcome(known: Welcome) -> None:
-            show(f"* here are {', '.join(sorted({who.name for who in known.visitors}))}")
-            if not client.recovered:
-                for said in known.messages:
-                    show(f"{said.name}: {said.text}")
+        @client.on_connect
+        async def enter() -> None:
+            if not client.recovered:  # else we are in the room, and get what we missed
+                for said in await client.call("enter", {"room": ROOM}):
+                    show(f"{said['name']}: {said['text']}")
+
+        @client.on("presence_state")
+        async def here(_room: str, users: Users) -> None:
+            sockets.clear()
+            sockets.update(count(users))
+            show(f"* here are {', '.join(sorted(sockets))}")
+
+        @client.on("presence_diff")
+        async def change(_room: str, diff: Change) -> None:
+            before = set(sockets)
+            sockets.update(count(diff.joins))
+            after = sockets - Counter(count(diff.leaves))
+            sockets.clear()
+            sockets.update(after)
+            for who in sorted(after.keys() - before):
+                show(f"* {who} has come")
+            for who in sorted(before - after.keys()):
+                show(f"* {who} has gone")
 
         @client.on("said")
         async def said(message: Said) -> None:
             show(f"{message.name}: {message.text}")
 
-        @client.on("arrived")
-        async def arrived(who: Visitor) -> None:
-            show(f"* {who.name} has come")
-
-        @client.on("departed")
-        async def departed(who: Visitor) -> None:
-            show(f"* {who.name} has gone")
-
         nursery.start_soon(tell_changes, client, show)
         async for line in lines:
             try:
-                await client.call("say", {"id": str(uuid.uuid4()), "text": line}, timeout=60)
+                words = {"id": str(uuid.uuid4()), "room": ROOM, "text": line}
+                await client.call("say", words, timeout=60)
             except Refused as refused:
                 show(f"* not said: {refused.message}")
             except Disconnected as gone:
                 show(f"* {gone.reason.text}")
                 break
         nursery.cancel_scope.cancel()
+
+
+def count(users: Users) -> dict[str, int]:
+    """How many sockets each user has."""
+    return {name: len(user["metas"]) for name, user in users.items()}
 
 
 async def tell_changes(client: Client, show: Callable[[str], None]) -> None:

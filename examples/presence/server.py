@@ -1,4 +1,4 @@
-"""Presence: browser tabs that see who is online and who is typing, and talk to each other.
+"""Presence: browser tabs that see who is in a room, here or away, and talk to each other.
 
     python examples/presence/server.py
 
@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import time
+from collections import deque
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,12 @@ import attrs
 import trio
 from msgspec import Meta
 
-from trio_rt import JWTAuth, Reason, Request, Response, Server, Socket, User
+from trio_rt import JWTAuth, PresenceDiff, Refuse, Request, Response, RoomRef, Server, Socket
 
 HOST = "127.0.0.1"  # this computer only: the login below lets anybody be anybody
-ROOM = "lobby"
-REMEMBERED = 50  # messages that somebody who comes later still gets
+ROOMS = ("lobby", "garden", "library")  # always there; others can be made
+MAX_ROOMS = 100
+REMEMBERED = 50  # messages of a room that somebody who comes later still gets
 
 secret = os.environ.get("TRIO_RT_JWT_SECRET") or secrets.token_urlsafe(32)
 auth = JWTAuth(secret)
@@ -31,6 +33,8 @@ server.web.static("/", Path(__file__).parent / "static")
 
 
 # What comes in. Payloads that do not fit are refused before a handler sees them.
+
+RoomName = Annotated[str, Meta(max_length=24, pattern=r"\A\w+(-\w+)*\Z")]
 
 
 @attrs.frozen
@@ -41,23 +45,23 @@ class Login:
 
 
 @attrs.frozen
-class Say:
-    """What somebody says. A page that gets no answer sends it again, with the same id."""
+class Place:
+    """Where a tab wants to be, and whether nobody looks at it."""
 
-    id: Annotated[str, Meta(min_length=8, max_length=36)]
-    text: Annotated[str, Meta(min_length=1, max_length=2000)]
-
-
-# What goes out, and what is known of it.
+    room: RoomName
+    away: bool = False
 
 
 @attrs.frozen
-class Visitor:
-    """One tab of somebody. Pages show the tabs of one person as one."""
+class Say:
+    """What somebody says. The page makes the id, and sends again what gets no answer."""
 
-    tab: str
-    id: str
-    name: str
+    id: Annotated[str, Meta(min_length=8, max_length=36)]
+    room: RoomName
+    text: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+# What goes out, and what is remembered.
 
 
 @attrs.frozen
@@ -65,23 +69,22 @@ class Message:
     """What was said."""
 
     id: str
+    room: str
     who: str
     name: str
     text: str
     at: float  # Unix time in seconds
 
 
-online: dict[str, Visitor] = {}  # by tab; at most `max_connections`
-messages: dict[tuple[str, str], Message] = {}  # by sender and id, oldest first
+memory: dict[str, deque[Message]] = {}  # by room
+people: dict[str, int] = dict.fromkeys(ROOMS, 0)  # how many are in each room
 
 
-def remember(user: User, words: Say) -> Message:
-    """The message as it was first said."""
-    new = Message(words.id, user.id, user.name, words.text, time.time())
-    message = messages.setdefault((user.id, words.id), new)
-    if len(messages) > REMEMBERED:
-        del messages[next(iter(messages))]
-    return message
+def recall(room: str) -> deque[Message]:
+    """What was said last in a room, which may be a new one."""
+    if room not in memory and len(memory) >= MAX_ROOMS:
+        raise Refuse("full", "There are too many rooms already.")
+    return memory.setdefault(room, deque(maxlen=REMEMBERED))
 
 
 # For development only: a real login checks who is asking before it issues a token.
@@ -93,35 +96,60 @@ async def dev_token(request: Request) -> Response:
     return Response.json({"token": auth.issue(name, name, lifetime=12 * 3600)})
 
 
-# The life of one socket, which is one tab.
+# One socket, which is one tab. Who comes back in time has its rooms and what was said meanwhile.
 
 
 @server.on_connect
-async def arrive(socket: Socket) -> None:
-    await socket.join(ROOM)  # from here on it is connected, so that `depart` will follow
-    online[socket.id] = visitor = Visitor(socket.id, socket.user.id, socket.user.name)
-    known = {"visitors": list(online.values()), "messages": list(messages.values())}
-    await socket.emit("welcome", known)
-    await socket.to(ROOM).emit("arrived", visitor)
+async def hello(socket: Socket) -> None:
+    await socket.emit("rooms", people)
+
+
+@server.on("enter")
+async def enter(socket: Socket, place: Place) -> list[Message]:
+    said = recall(place.room)
+    await socket.leave(*socket.rooms - {place.room})
+    await show(socket, place.room, away=place.away)
+    return list(said)
+
+
+@server.on("away")
+async def away(socket: Socket, is_away: bool) -> None:
+    for room in socket.rooms:
+        await show(socket, room, away=is_away)
+
+
+async def show(socket: Socket, room: str, *, away: bool) -> None:
+    # Tabs of one user are one in presence. What is shown is gone with the socket, whatever ends it.
+    await socket.join(room, presence={"name": socket.user.name, "away": away})
 
 
 @server.on("typing")
 async def typing(socket: Socket) -> None:
-    # Volatile: whoever cannot take it at once misses it, and nothing waits.
-    await socket.to(ROOM).volatile.emit("typing", online[socket.id])
+    who = {"who": socket.user.id, "name": socket.user.name}
+    for room in socket.rooms:
+        # Volatile: whoever cannot take it at once misses it, and nothing waits.
+        await socket.to(room).volatile.emit("typing", room, who)
 
 
-@server.on("say")
-async def say(socket: Socket, words: Say) -> dict[str, float]:
-    message = remember(socket.user, words)
-    await server.to(ROOM).emit("said", message)  # twice, at worst: pages know a message by its id
-    return {"at": message.at}
+# Rooms are open: what waited for a connection may be said in the one that was left meanwhile.
 
 
-@server.on_disconnect
-async def depart(socket: Socket, reason: Reason) -> None:
-    if visitor := online.pop(socket.id, None):
-        await server.to(ROOM).emit("departed", visitor)
+@server.on("say", idempotent=lambda words: words.id)
+async def say(socket: Socket, words: Say) -> Message:
+    who = socket.user
+    message = Message(words.id, words.room, who.id, who.name, words.text, time.time())
+    recall(words.room).append(message)
+    await server.to(words.room).emit("said", message)
+    return message
+
+
+@server.on_presence("*")
+async def count(room: RoomRef, diff: PresenceDiff) -> None:
+    people[room.name] = len((await room.target.presence()).users)
+    if people[room.name] == 0 and room.name not in ROOMS:
+        del people[room.name]
+        memory.pop(room.name, None)
+    await server.all.local.emit("rooms", people)  # not kept: `hello` tells it anew
 
 
 async def main() -> None:

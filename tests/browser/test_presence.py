@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.browser.program import Program
 from tests.browser.visitor import Visitor
@@ -61,12 +61,12 @@ def test_leaving(visit: Visit, way: str) -> None:
         expect(bob.part("login-name")).to_be_visible()
     else:
         bob.close()
-    ada.sees_online("Ada")
     ada.sees_notice("Bob left")
+    ada.sees_online("Ada")
 
 
 def test_reload(visit: Visit) -> None:
-    """Who reloads the page is still there, for the others and with what was said."""
+    """Who reloads the page has never been away, and is one tab as before."""
     ada, bob = visit("Ada"), visit("Bob")
     ada.says("before")
     bob.sees_message("before")
@@ -75,7 +75,10 @@ def test_reload(visit: Visit) -> None:
     bob.sees_message("before")
     bob.says("after")
     ada.sees_message("after")
-    expect(ada.part("notice").get_by_text("Bob left")).to_have_count(0)
+    # At once: the socket of before, whose grace is not over, must not count.
+    expect(bob.person("Bob").locator(".facts")).to_have_text("you", timeout=3_000)
+    expect(ada.notice("Bob left")).to_have_count(0)
+    expect(ada.notice("Bob joined")).to_have_count(1)
 
 
 def test_coming_late(visit: Visit) -> None:
@@ -85,20 +88,162 @@ def test_coming_late(visit: Visit) -> None:
     ada.says("second")
     ada.sees_message("second")
     bob = visit("Bob")
-    bob.sees_message("first")
-    bob.sees_message("second")
+    bob.sees_messages("first", "second")
 
 
 def test_two_tabs_are_one_person(visit: Visit) -> None:
     """The same name in two tabs is one person, who is there until both are closed."""
     ada, first, second = visit("Ada"), visit("Bob"), visit("Bob")
     ada.sees_online("Ada", "Bob")
+    ada.sees_person("Bob", "here", "2 tabs")
+    second.sees_person("Bob", "here", "you · 2 tabs")
     first.close()
     second.says("still here")
     ada.sees_message("still here")
-    ada.sees_online("Ada", "Bob")
+    ada.sees_person("Bob", "here", "")
     second.close()
     ada.sees_online("Ada")
+
+
+def test_away_and_back(visit: Visit) -> None:
+    """Who hides all tabs is away, and is told what came meanwhile."""
+    ada, first, second = visit("Ada"), visit("Bob"), visit("Bob")
+    first.hides()
+    first.sees_person("Bob", "here", "you · 2 tabs")
+    second.hides()
+    ada.sees_person("Bob", "away", "away · 2 tabs")
+    ada.takes_picture("presence-away")
+    ada.says("anybody?")
+    second.sees_message("anybody?")
+    second.looks_again()
+    ada.sees_person("Bob", "here", "2 tabs")
+    second.sees_notice("Back. 1 message while you were away")
+
+
+def test_idle(visit: Visit) -> None:
+    """Who touches nothing for a while is away, until the next touch."""
+    ada, bob = visit("Ada"), visit()
+
+    def hurry(route: Route) -> None:
+        answer = route.fetch()
+        assert "120_000" in answer.text()
+        route.fulfill(response=answer, body=answer.text().replace("120_000", "500"))
+
+    bob.page.route("**/away.js", hurry)
+    bob.page.reload()
+    bob.log_in("Bob")
+    ada.sees_person("Bob", "away", "away")
+    with ada.websocket.expect_event("framereceived", lambda frame: '"away":false' in frame):
+        bob.page.mouse.move(5, 5)
+
+
+def test_rooms(visit: Visit) -> None:
+    """Each room has its own people and its own messages; the list counts who is where."""
+    ada, bob = visit("Ada"), visit("Bob")
+    ada.says("in the lobby")
+    bob.sees_message("in the lobby")
+    bob.goes_to("garden")
+    bob.sees_online("Bob")
+    bob.sees_messages()
+    ada.sees_online("Ada")
+    ada.sees_notice("Bob left")
+    for room in ["lobby", "garden"]:
+        expect(ada.room(room).locator(".count")).to_have_text("1")
+    bob.says("in the garden")
+    bob.sees_messages("in the garden")
+    ada.sees_messages("in the lobby")
+    ada.takes_picture("presence-rooms")
+    bob.page.go_back()
+    bob.sees_online("Ada", "Bob")
+    bob.sees_messages("in the lobby")
+
+
+def test_making_a_room(visit: Visit) -> None:
+    """A new room is in everybody's list, for as long as somebody is there."""
+    ada, bob = visit("Ada"), visit("Bob")
+    ada.makes_room("Book club!")
+    expect(ada.part("room-name")).to_have_text("book-club")
+    bob.goes_to("book-club")
+    for person in [ada, bob]:
+        person.sees_online("Ada", "Bob")
+    ada.says("page one")
+    bob.sees_messages("page one")
+    for person in [ada, bob]:
+        person.goes_to("lobby")
+    expect(ada.room("book-club")).to_have_count(0)
+
+
+def test_missed_messages(visit: Visit) -> None:
+    """Who was offline for a moment gets what was missed, once; nobody saw it."""
+    ada, bob = visit("Ada"), visit("Bob")
+    ada.says("before")
+    bob.sees_message("before")
+    bob.loses_connection()
+    for text in ["one", "two", "three"]:
+        ada.says(text)
+    bob.says("written offline")
+    bob.takes_picture("presence-reconnecting")
+    ada.sees_messages("before", "one", "two", "three")
+    bob.finds_connection()
+    bob.sees_notice("Back. 3 messages while you were away")
+    for person in [ada, bob]:
+        person.sees_messages("before", "one", "two", "three", "written offline")
+    bob.takes_picture("presence-back")
+    for text in ["before", "one", "two", "three", "written offline"]:
+        assert (text, bob.times_heard(f'"{text}"')) == (text, 1)
+    assert ada.times_heard("written offline") == 1
+    expect(ada.notice("Bob left")).to_have_count(0)
+
+
+def test_gone_and_back(visit: Visit) -> None:
+    """Who is offline for longer is gone for the others, and misses nothing all the same."""
+    ada, bob = visit("Ada"), visit("Bob")
+    bob.loses_connection()
+    ada.sees_notice("Bob left")
+    ada.sees_online("Ada")
+    ada.says("gone?")
+    ada.sees_message("gone?")
+    bob.finds_connection()
+    ada.sees_online("Ada", "Bob")
+    bob.sees_online("Ada", "Bob")
+    bob.sees_notice("Back. 1 message while you were away")
+    bob.sees_messages("gone?")
+    assert bob.times_heard("gone?") == 1
+
+
+def test_lost_answer(visit: Visit) -> None:
+    """A message whose answer is lost is sent again, and said once."""
+    ada, bob = visit("Ada"), visit()
+    sent: list[str] = []
+
+    def lose_the_first_answer(page: WebSocketRoute) -> None:
+        server = page.connect_to_server()
+
+        def up(frame: str | bytes) -> None:
+            if '"say"' in str(frame):
+                sent.append(str(frame))
+            server.send(frame)
+
+        def down(frame: str | bytes) -> None:
+            if len(sent) == 1 and str(frame).startswith("43"):
+                page.close()
+            else:
+                page.send(frame)
+
+        page.on_message(up)
+        server.on_message(down)
+
+    bob.page.route_web_socket("**/socket.io/**", lose_the_first_answer)
+    bob.page.reload()
+    bob.log_in("Bob")
+    bob.says("only once")
+    bob.sees_connection("reconnecting")
+    bob.sees_connection("connected")
+    bob.says("and then")
+    for person in [ada, bob]:
+        person.sees_messages("only once", "and then")
+    assert sum("only once" in frame for frame in sent) == 2
+    assert ada.times_heard("only once") == 1
 
 
 def test_text_is_never_markup(visit: Visit) -> None:
@@ -116,7 +261,6 @@ def test_server_restarts(visit: Visit, presence: Program) -> None:
     presence.stop()
     ada.sees_connection("reconnecting")
     ada.says("are you there?")
-    ada.takes_picture("presence-reconnecting")
     presence.start()
     for person in [ada, bob]:
         person.sees_connection("connected")
@@ -128,13 +272,20 @@ def test_server_restarts(visit: Visit, presence: Program) -> None:
 def test_phone(visit: Visit) -> None:
     """A phone shows all of it, without scrolling sideways."""
     ada = visit("Ada", **PHONE)
-    bob = visit("Bob")
+    bob, eve = visit("Bob"), visit("Eve")
     bob.says("a word of " + "considerable" * 20 + " length")
     ada.sees_message("a word of " + "considerable" * 20 + " length")
-    ada.sees_online("Ada", "Bob")
+    ada.sees_online("Ada", "Bob", "Eve")
+    eve.hides()
+    ada.sees_person("Eve", "away", "away")
     ada.says("Hi!")
     bob.sees_message("Hi!")
     ada.takes_picture("presence-phone")
+    for room in ["a-room-with-a-long-name", "tea"]:
+        ada.makes_room(room)
+        expect(ada.part("room-name")).to_have_text(room)
+    ada.sees_online("Ada")
+    ada.takes_picture("presence-phone-alone")
     wide, narrow = ada.page.evaluate(
         "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )

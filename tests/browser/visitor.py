@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, WebSocket, expect
 
-expect.set_options(timeout=8_000)
+expect.set_options(timeout=10_000)
+
+HIDDEN = """(isHidden) => {
+  Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 class Visitor:
@@ -21,6 +26,9 @@ class Visitor:
         self._url = url
         self._artifacts = artifacts
         self._complaints: list[str] = []
+        self._frames: list[str] = []
+        self.websocket: WebSocket
+        """The last connection that the page made."""
         self.page = self.open_tab()
 
     def open_tab(self) -> Page:
@@ -28,6 +36,7 @@ class Visitor:
         page = self._context.new_page()
         page.on("console", self._complain)
         page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        page.on("websocket", self._listen)
         page.goto(self._url)
         return page
 
@@ -35,11 +44,14 @@ class Visitor:
         """A part of the page, by its data-testid."""
         return self.page.get_by_test_id(name)
 
+    # What is done
+
     def log_in(self, name: str) -> None:
-        """Give a name and wait until the page is connected."""
+        """Give a name and wait until the page is in a room."""
         self.part("login-name").fill(name)
         self.part("login-submit").click()
         self.sees_connection("connected")
+        expect(self.person(name)).to_be_visible()
 
     def types(self, text: str) -> None:
         """Write something without sending it."""
@@ -50,16 +62,66 @@ class Visitor:
         self.part("message-input").fill(text)
         self.part("message-input").press("Enter")
 
-    def sees_online(self, *names: str) -> None:
-        """Exactly these people are online, in any order."""
-        people = self.page.locator("[data-testid=online-item][data-state=online] .name")
-        expect(people).to_have_count(len(names))
-        assert sorted(people.all_inner_texts()) == sorted(names)
+    def goes_to(self, room: str) -> None:
+        """Choose a room, and wait until it is shown."""
+        self.room(room).click()
+        expect(self.room(room)).to_have_attribute("aria-current", "page")
 
-    def sees_message(self, text: str, *, count: int = 1) -> None:
-        """The message was delivered, and stands there so often."""
+    def makes_room(self, name: str) -> None:
+        """Give a new room's name."""
+        self.part("make-room").click()
+        self.part("new-room").fill(name)
+        self.part("new-room").press("Enter")
+
+    def hides(self) -> None:
+        """Look at another tab; a browser without a window never hides one by itself."""
+        self.page.evaluate(HIDDEN, True)
+
+    def looks_again(self) -> None:
+        """Look at this tab again."""
+        self.page.evaluate(HIDDEN, False)
+
+    def loses_connection(self) -> None:
+        """Be without a network, and see it."""
+        self._context.set_offline(True)
+        self.sees_connection("reconnecting")
+
+    def finds_connection(self) -> None:
+        """Have a network again, and be connected by it."""
+        self._context.set_offline(False)
+        self.sees_connection("connected")
+        self.expects_complaints()  # the console tells of each attempt that failed
+
+    # What is seen
+
+    def person(self, name: str) -> Locator:
+        """Somebody in the list of people."""
+        return self.page.locator(f'[data-testid=online-item][data-id="{name}"]')
+
+    def room(self, name: str) -> Locator:
+        """A room in the list of rooms."""
+        return self.page.locator(f'[data-testid=room-item][data-room="{name}"]')
+
+    def sees_online(self, *names: str) -> None:
+        """Exactly these people are in the room, in any order."""
+        expect(self.part("online-item")).to_have_count(len(names))
+        for name in names:
+            label = self.part("online-item").locator(".name").get_by_text(name, exact=True)
+            expect(label).to_have_count(1)
+
+    def sees_person(self, name: str, state: str, facts: str) -> None:
+        """Somebody is "here" or "away", and the list says so much of it."""
+        expect(self.person(name)).to_have_attribute("data-state", state)
+        expect(self.person(name).locator(".facts")).to_have_text(facts)
+
+    def sees_message(self, text: str) -> None:
+        """The message was delivered, and stands there once."""
         item = self.page.locator("[data-testid=message-item][data-state=delivered] .bubble")
-        expect(item.get_by_text(text, exact=True)).to_have_count(count)
+        expect(item.get_by_text(text, exact=True)).to_have_count(1)
+
+    def sees_messages(self, *texts: str) -> None:
+        """Exactly these messages are there, in this order."""
+        expect(self.page.locator("[data-testid=message-item] .bubble")).to_have_text(texts)
 
     def sees_typing(self, text: str) -> None:
         """That is what the page tells of who is typing."""
@@ -67,11 +129,19 @@ class Visitor:
 
     def sees_notice(self, text: str) -> None:
         """The conversation has this notice."""
-        expect(self.part("notice").get_by_text(text, exact=True)).to_be_visible()
+        expect(self.notice(text)).to_be_visible()
+
+    def notice(self, text: str) -> Locator:
+        """Such notices in the conversation."""
+        return self.part("notice").get_by_text(text, exact=True)
 
     def sees_connection(self, state: str) -> None:
         """That is the state of the connection."""
         expect(self.part("connection-state")).to_have_attribute("data-state", state)
+
+    def times_heard(self, text: str) -> int:
+        """How often the server told this page that this was said."""
+        return sum(frame.startswith('42["said"') and text in frame for frame in self._frames)
 
     def expects_complaints(self) -> None:
         """Forget what the console has said so far, which this test provoked."""
@@ -89,3 +159,7 @@ class Visitor:
     def _complain(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self._complaints.append(message.text)
+
+    def _listen(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+        websocket.on("framereceived", lambda frame: self._frames.append(str(frame)))

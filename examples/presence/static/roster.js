@@ -1,54 +1,37 @@
-// Who is online, as this tab knows it: people, each with one tab or several. Leaving takes effect
-// after a moment, so that somebody who only reloads the page is not announced twice.
-
-const GRACE = 1500; // milliseconds
+// Who is in the room, from the server's presence: users, each with one meta for each of its sockets.
+// The whole state comes on entering and on coming back, differences after that.
 
 export class Roster {
-  #people = new Map(); // id -> {id, name, tabs: Set, timer}
+  #metas = new Map(); // user -> [{name, away, ref}]
   #changed;
 
-  // `changed(people, notice)` hears each change, with a sentence where people should read of it.
+  // `changed(people, notices)` hears each change, with sentences where people should read of it.
   constructor(changed) { this.#changed = changed; }
 
-  // The whole truth, after each (re)connect.
-  replace(visitors) {
-    this.close();
-    this.#people.clear();
-    for (const visitor of visitors) this.#add(visitor);
-    this.#tell();
+  replace(state) {
+    this.#metas.clear();
+    for (const [id, { metas }] of Object.entries(state)) this.#metas.set(id, metas);
+    this.#changed(this.#people(), []);
   }
 
-  arrived(visitor) {
-    const isNew = !this.#people.has(visitor.id);
-    this.#add(visitor);
-    this.#tell(isNew ? `${visitor.name} joined` : null);
+  // A meta that changes leaves with its old `ref` and joins with a new one.
+  change({ joins, leaves }) {
+    const notices = [];
+    for (const [id, { metas }] of Object.entries(joins)) {
+      if (!this.#metas.has(id)) notices.push(`${metas[0].name} joined`);
+      this.#metas.set(id, [...this.#metas.get(id) ?? [], ...metas]);
+    }
+    for (const [id, { metas }] of Object.entries(leaves)) {
+      const gone = new Set(metas.map(({ ref }) => ref));
+      const rest = (this.#metas.get(id) ?? []).filter(({ ref }) => !gone.has(ref));
+      if (rest.length > 0) this.#metas.set(id, rest);
+      else if (this.#metas.delete(id)) notices.push(`${metas[0].name} left`);
+    }
+    this.#changed(this.#people(), notices);
   }
 
-  departed({ id, tab }) {
-    const person = this.#people.get(id);
-    if (!person?.tabs.delete(tab)) return;
-    if (person.tabs.size === 0) person.timer = setTimeout(() => this.#remove(person), GRACE);
-    this.#tell();
-  }
-
-  close() {
-    for (const { timer } of this.#people.values()) clearTimeout(timer);
-  }
-
-  #add({ id, name, tab }) {
-    const person = this.#people.get(id) ?? { id, name, tabs: new Set() };
-    clearTimeout(person.timer);
-    person.tabs.add(tab);
-    this.#people.set(id, person);
-  }
-
-  #remove({ id, name }) {
-    this.#people.delete(id);
-    this.#tell(`${name} left`);
-  }
-
-  #tell(notice = null) {
-    const people = [...this.#people.values()];
-    this.#changed(people.map(({ id, name, tabs }) => ({ id, name, tabs: tabs.size })), notice);
+  #people() {
+    return [...this.#metas].map(([id, metas]) => (
+      { id, name: metas[0].name, tabs: metas.length, isAway: metas.every(({ away }) => away) }));
   }
 }

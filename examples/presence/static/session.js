@@ -17,6 +17,9 @@ const write = (key, value) => {
   }
 };
 
+export const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)),
+  (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export const session = {
   get name() { return read("name", ""); },
   set name(value) { write("name", value); },

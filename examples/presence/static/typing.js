@@ -23,7 +23,7 @@ export class Typing {
 
   told() { this.#toldAt = 0; }
 
-  heard({ id, name }) {
+  heard(id, name) {
     clearTimeout(this.#timers.get(id));
     this.#timers.set(id, setTimeout(() => this.over(id), OVER_AFTER));
     this.#names.set(id, name);

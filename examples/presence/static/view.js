@@ -1,9 +1,11 @@
 // The page: shows what it is told, reports what is done, and decides nothing.
 
+import { roomLink, roomName } from "./rooms.js";
+
 const find = (id) => document.getElementById(id);
 const page = Object.fromEntries([
-  "login", "login-form", "login-name", "login-error", "room", "headcount", "connection-state", "logout",
-  "online-list", "alone", "scroller", "empty", "messages", "jump", "typing", "banner", "banner-text",
+  "login", "login-form", "login-name", "login-error", "room", "room-name", "headcount",
+  "connection-state", "logout", "room-list", "room-form", "new-room", "online-list", "alone", "scroller", "empty", "messages", "jump", "typing", "banner", "banner-text",
   "retry", "message-form", "message-input", "counter",
 ].map((id) => [id, find(id)]));
 
@@ -12,6 +14,8 @@ const TEXT_LIMIT = 2000; // what the server takes; the counter shows when it com
 const GROUP_WITHIN = 180; // seconds between two messages that stand together
 
 let me = "";
+let here = ""; // the room that is shown
+let rooms = {}; // how many people are in each
 let unread = 0;
 let headcount = 0;
 const lines = new Map(); // message id -> its <li>
@@ -45,15 +49,14 @@ function avatar(id, name) {
   return element;
 }
 
-// `tabs` is nought for somebody whose last tab has just gone: perhaps it is only reloaded.
-function personItem({ id, name, tabs }) {
+function personItem({ id, name, tabs, isAway }) {
   const item = make("li", "person");
   item.dataset.testid = "online-item";
   item.dataset.id = id;
-  item.dataset.state = tabs === 0 ? "leaving" : "online";
+  item.dataset.state = isAway ? "away" : "here";
   const label = make("span", "name", name);
   label.title = name;
-  const facts = [id === me && "you", tabs > 1 && `${tabs} tabs`].filter(Boolean);
+  const facts = [id === me && "you", isAway && "away", tabs > 1 && `${tabs} tabs`].filter(Boolean);
   const words = make("span", "words");
   words.append(label, make("span", "facts", facts.join(" · ")));
   item.append(avatar(id, name), words);
@@ -61,16 +64,17 @@ function personItem({ id, name, tabs }) {
 }
 
 export function showPeople(people) {
-  const sorted = people.toSorted((a, b) => (b.id === me) - (a.id === me) || a.name.localeCompare(b.name));
+  const sorted = people.toSorted((a, b) =>
+    (b.id === me) - (a.id === me) || a.isAway - b.isAway || a.name.localeCompare(b.name));
   page["online-list"].replaceChildren(...sorted.map(personItem));
-  headcount = people.filter((person) => person.tabs > 0).length;
-  page.alone.hidden = headcount > 1;
+  headcount = people.length;
+  page.alone.hidden = headcount !== 1;
   showHeadcount();
 }
 
 function showHeadcount() {
   const isKnown = page.room.dataset.connection === "connected";
-  const count = headcount === 1 ? "1 person online" : `${headcount} people online`;
+  const count = headcount === 1 ? "1 person here" : `${headcount} people here`;
   page.headcount.textContent = headcount === 0 ? "" : isKnown ? count : `${headcount} last seen`;
 }
 
@@ -83,10 +87,38 @@ export function showTyping(names) {
   }[names.length] ?? `${names.length} people are typing`;
 }
 
+// -- rooms ----------------------------------------------------------------------------------
+
+function roomItem([name, count]) {
+  const item = make("li");
+  const link = make("a", "room-link");
+  link.href = roomLink(name);
+  link.dataset.testid = "room-item";
+  link.dataset.room = name;
+  if (name === here) link.ariaCurrent = "page";
+  link.append(make("span", "name", name));
+  if (count > 0) {
+    const badge = make("span", "count", count);
+    badge.title = count === 1 ? "1 person" : `${count} people`;
+    link.append(badge);
+  }
+  item.append(link);
+  return item;
+}
+
+// The one that is shown is in the list even if the server does not know it yet.
+export function showRooms(people) {
+  rooms = people;
+  const all = here in rooms ? rooms : { ...rooms, [here]: 0 };
+  const focused = page["room-list"].contains(document.activeElement) && document.activeElement.hash;
+  page["room-list"].replaceChildren(...Object.entries(all).map(roomItem));
+  if (focused) page["room-list"].querySelector(`[href="${focused}"]`)?.focus(); // as it was
+}
+
 // -- messages -------------------------------------------------------------------------------
 
 const clock = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
-const STATES = { pending: "Waiting", sent: "Sent", delivered: "Delivered", failed: "Not sent" };
+const STATES = { pending: "Waiting", delivered: "Delivered", failed: "Not sent" };
 
 export function showMessage(message) {
   const known = lines.get(message.id);
@@ -96,15 +128,18 @@ export function showMessage(message) {
   lines.set(message.id, item);
   if (moves) {
     markTime(item, message.at);
-    place(item, isDelivered);
+    place(item, isDelivered ? message.at : Infinity);
   }
   markState(item, message);
   afterAdding(message.who !== me && !known);
 }
 
+export const hasMessage = (id) => lines.has(id);
+
 // Whether what the server remembers does not reach back to what is on the page.
 export function isApartFrom(messages) {
-  return messages.length > 0 && lines.size > 0 && !messages.some(({ id }) => lines.has(id));
+  const isAnyKnown = [...lines.values()].some((item) => item.dataset.state === "delivered");
+  return messages.length > 0 && isAnyKnown && !messages.some(({ id }) => lines.has(id));
 }
 
 function messageItem({ id, who, name, text }) {
@@ -147,17 +182,31 @@ function editButton(item, text) {
   return button;
 }
 
-// The room's order first, then what is still on its way.
-function place(item, isSettled) {
-  const firstWaiting = isSettled
-    ? page.messages.querySelector(".message:is([data-state=pending], [data-state=sent])") : null;
-  if (firstWaiting !== item) page.messages.insertBefore(item, firstWaiting); // else it is there
+// In the order in which it was said; what is still on its way comes last.
+function place(item, at) {
+  const later = [...page.messages.children].find((other) => other !== item
+    && (other.dataset.state === "pending" || Number(other.dataset.at) > at));
+  page.messages.insertBefore(item, at === Infinity ? null : later ?? null);
+}
+
+function noticeItem(text) {
+  const item = make("li", "notice", text);
+  item.dataset.testid = "notice";
+  return item;
 }
 
 export function addNotice(text) {
-  const item = make("li", "notice", text);
-  item.dataset.testid = "notice";
-  place(item, true);
+  const waiting = page.messages.querySelector("[data-state=pending]");
+  page.messages.insertBefore(noticeItem(text), waiting);
+  afterAdding(false);
+}
+
+// A quiet line above the first message that came while nobody was here.
+export function markMissed(firstId, count) {
+  const messages = count === 1 ? "1 message" : `${count} messages`;
+  const item = noticeItem(`Back. ${messages} while you were away`);
+  item.classList.add("missed");
+  lines.get(firstId)?.before(item);
   afterAdding(false);
 }
 
@@ -247,21 +296,32 @@ export function showLoginError(text) {
   page["login-name"].ariaInvalid = String(Boolean(text));
 }
 
-export function showRoom(name) {
+export function showVisit(name) {
   me = name;
-  lines.clear();
-  page.messages.replaceChildren();
-  page.empty.hidden = false;
-  headcount = 0;
   page.login.hidden = true;
   page.room.hidden = false;
-  page.alone.hidden = true;
-  page["online-list"].replaceChildren();
-  showTyping([]);
-  showUnread(0);
   showConnection("connecting");
   setDraft("");
   if (matchMedia("(hover: hover)").matches) page["message-input"].focus(); // no keyboard popping up
+}
+
+// Nothing is known of a room at first.
+export function showRoom(room) {
+  here = room;
+  page["room-name"].textContent = room;
+  page["message-input"].placeholder = `Write to #${room}`;
+  lines.clear();
+  page.messages.replaceChildren();
+  page.empty.hidden = false;
+  page.jump.hidden = true;
+  headcount = 0;
+  page.alone.hidden = true;
+  page["online-list"].replaceChildren();
+  showRooms(rooms);
+  page["room-list"].querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
+  showHeadcount();
+  showTyping([]);
+  showUnread(0);
 }
 
 export const restoreDraft = (text) => setDraft(text);
@@ -296,6 +356,18 @@ page["login-form"].addEventListener("submit", (event) => {
 });
 page.logout.addEventListener("click", () => listeners.logout());
 page.retry.addEventListener("click", () => listeners.retry());
+
+page["room-form"].addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = roomName(page["new-room"].value);
+  page["new-room"].value = "";
+  if (!name) {
+    page["new-room"].focus();
+    return;
+  }
+  page["new-room"].blur();
+  location.hash = roomLink(name);
+});
 
 page["message-input"].addEventListener("input", (event) => {
   measure();
