@@ -25,6 +25,7 @@ from trio_rt.policies import Block, Close, DropOldest, Latest
 from trio_rt.presence import Present, RoomRef
 from trio_rt.reasons import Reason
 from trio_rt.server import Server
+from trio_rt.server_events import ServerReplies
 from trio_rt.socket import Socket
 from trio_rt.target import Found, Replies, Target, Total
 from trio_rt.web.messages import HttpError, Request, Response
@@ -68,6 +69,7 @@ __all__ = [
     "Response",
     "RoomRef",
     "Server",
+    "ServerReplies",
     "Socket",
     "Target",
     "Total",

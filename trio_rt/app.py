@@ -26,8 +26,9 @@ from trio_rt.registry import Registry
 from trio_rt.rooms import Room, Rooms
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.wheel import Wheel
+from trio_rt.server_events import ServerReplies
 from trio_rt.session import Session
-from trio_rt.target import Target
+from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target
 
 Matcher = Callable[[str], bool]
 
@@ -119,6 +120,7 @@ class App(Registry):
                 raise MisuseError(f'{name!r} is no namespace. Write: server.namespace("/games")')
             if name not in self._namespaces:
                 self._namespaces[name] = Namespace(name, Handlers(), self)
+                self.backplane.begin_namespace(name)
             if rooms:
                 self._add_rooms(self._namespaces[name], rooms)
             return self._namespaces[name]
@@ -150,6 +152,7 @@ class App(Registry):
                     return None
                 self._dynamic.add(name)
                 self._namespaces[name] = Namespace(name, registry.handlers, self)
+                self.backplane.begin_namespace(name)
                 return self._namespaces[name]
         return None
 
@@ -160,6 +163,7 @@ class App(Registry):
         if is_ours and not namespace.sockets and not namespace.admissions:
             self._dynamic.discard(name)
             del self._namespaces[name]
+            self.backplane.end_namespace(name)
 
     def to(self, *rooms: str) -> Target:
         """The members of rooms of the namespace `/`, or single sockets by their ids."""
@@ -169,6 +173,16 @@ class App(Registry):
     def all(self) -> Target:
         """Everybody in the namespace `/`."""
         return self._root.all
+
+    async def server_emit(self, event: str, *arguments: Any) -> None:
+        """As `Namespace.server_emit`, in the namespace `/`."""
+        await self._root.server_emit(event, *arguments)
+
+    async def server_call(
+        self, event: str, *arguments: Any, timeout: float = DEFAULT_CALL_TIMEOUT
+    ) -> ServerReplies:
+        """As `Namespace.server_call`, in the namespace `/`."""
+        return await self._root.server_call(event, *arguments, timeout=timeout)
 
     # Connections
 
@@ -207,6 +221,8 @@ class App(Registry):
         """
         self.absentees.clear()
         self.backplane.open(self.config)
+        for name in self._namespaces:
+            self.backplane.begin_namespace(name)
         with trio.CancelScope(shield=True) as scope:
             async with trio.open_nursery() as nursery:
                 base = await nursery.start(self._run_base)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_rt import queries
+from trio_rt import queries, server_events
 from trio_rt.backplane.base import Arrival, Fenced, Gap, NodeDown, Note, Question
-from trio_rt.codec.questions import ToRooms, decode_question
+from trio_rt.codec.questions import CallEach, ServerEvent, ToRooms, decode_question
 from trio_rt.errors import RemoteProtocolError
 from trio_rt.log import log
 from trio_rt.rooms.rooms import answer_for_rooms
@@ -74,11 +75,15 @@ class Cluster:
         try:
             asked = decode_question(question.body)
             namespace = self._app.get_namespace(asked.namespace)
+            answer = partial(self._app.backplane.answer, question)
             if isinstance(asked, ToRooms):
-                body = await answer_for_rooms(namespace, asked)
+                answer(await answer_for_rooms(namespace, asked))
+            elif isinstance(asked, ServerEvent):
+                await server_events.answer(namespace, asked, answer)
+            elif isinstance(asked, CallEach):
+                await queries.answer_each(namespace, asked, answer)
             else:
-                body = await queries.answer(namespace, asked)
-            self._app.backplane.answer(question, body)
+                answer(await queries.answer(namespace, asked))
         except RemoteProtocolError as error:
             log.warning("node %s: %s", question.node, error)
         except Exception:

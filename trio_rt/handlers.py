@@ -23,6 +23,9 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 ANY_EVENT = "*"
 """Registers a handler for every event that has none of its own; it gets the name first."""
 
+RESERVED_SERVER_EVENTS = frozenset({"connect", "connection", "new_namespace", ANY_EVENT})
+"""What Socket.IO's own servers take for something else, and the name that stands for all."""
+
 _BYTES = (bytes,)
 
 
@@ -103,11 +106,13 @@ class Handlers:
         "middleware",
         "presence",
         "recover",
+        "server_events",
     )
 
     def __init__(self) -> None:
         self.events: dict[str | int, EventHandler] = {}
         self.any_event: EventHandler | None = None
+        self.server_events: dict[str, EventHandler] = {}
         self.presence: dict[str, Callable[..., Awaitable[None]]] = {}
         """By room, or pattern of rooms."""
         self.middleware: list[Callable[..., Awaitable[None]]] = []
@@ -149,6 +154,19 @@ class Handlers:
             self.any_event = handler
         else:
             self.events[event] = handler
+        return function
+
+    def add_server_event(self, event: str, function: F) -> F:
+        """Registers `function` for what other nodes emit to this one.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        check_server_event(event)
+        if event in self.server_events:
+            raise MisuseError(f"server event {event!r} has a handler already: one event, one handler")
+        handler = inspect_handler(event, function, first=(), verb="on_server_event")
+        self.server_events[event] = handler
         return function
 
     def add_hook(self, name: str, function: F, *arguments: str) -> F:
@@ -197,6 +215,7 @@ def inspect_handler(
     *,
     owner: str = "server",
     first: tuple[str, ...] = ("socket",),
+    verb: str = "on",
 ) -> EventHandler:
     """Reads a handler's signature.
 
@@ -206,6 +225,7 @@ def inspect_handler(
         concurrency: see `EventHandler`.
         owner: what it is registered with, for the messages.
         first: what it takes before the payload.
+        verb: the decorator, for the messages.
 
     Raises:
         MisuseError: if it could never work, with what would.
@@ -213,7 +233,7 @@ def inspect_handler(
     name = _name(function)
     rest = ("event", "*payload") if event == ANY_EVENT else ("payload",)
     quoted = '"*"' if event == ANY_EVENT else repr(event)
-    right = f"@{owner}.on({quoted})\nasync def {name}({', '.join((*first, *rest))}): ..."
+    right = f"@{owner}.{verb}({quoted})\nasync def {name}({', '.join((*first, *rest))}): ..."
     _require_async(function, right)
     try:
         hints = typing.get_type_hints(_annotated(function))
@@ -242,6 +262,16 @@ def inspect_handler(
         star,
         whole=_whole_payload(parameters) if star is None and required == len(parameters) else None,
     )
+
+
+def check_server_event(event: str) -> None:
+    """Tells which names are none of the program's own.
+
+    Raises:
+        MisuseError: if it is one of those.
+    """
+    if event in RESERVED_SERVER_EVENTS or type(event) is not str:
+        raise MisuseError(f"{event!r} is no event between servers. Write: 'my_{event}'")
 
 
 def _whole_payload(parameters: tuple[Parameter, ...]) -> type[msgspec.Struct] | None:

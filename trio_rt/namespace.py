@@ -21,8 +21,9 @@ from trio_rt.presence import Presence
 from trio_rt.queries import Queries
 from trio_rt.reasons import HISTORY_LOST, Reason
 from trio_rt.registry import Registry
+from trio_rt.server_events import ServerEvents, ServerReplies
 from trio_rt.socket import Socket
-from trio_rt.target import Target
+from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -49,6 +50,7 @@ class Namespace(Registry):
         """Who is in its rooms."""
         self.queries = Queries(self)
         """Asks about its sockets in the whole cluster."""
+        self._server_events = ServerEvents(self)
         self.live_rooms: Rooms | None = None
         """Its rooms with a life of their own, where it has such."""
         self._last_ack_id = 0
@@ -216,6 +218,37 @@ class Namespace(Registry):
     def _note_change(self, socket: Socket) -> None:
         if socket.session.is_open:
             self.app.backplane.change_session(socket.session)
+
+    # From the program to itself, on the other nodes
+
+    async def server_emit(self, event: str, *arguments: Any) -> None:
+        """Tells the program on the other nodes: its `on_server_event` handlers run there, not here.
+
+        Best effort: a node that cannot be reached misses it, and that is logged.
+
+        Args:
+            event: its name.
+            arguments: as for `emit`.
+
+        Raises:
+            MisuseError: if the event cannot be sent.
+        """
+        await self._server_events.emit(event, arguments)
+
+    async def server_call(
+        self, event: str, *arguments: Any, timeout: float = DEFAULT_CALL_TIMEOUT
+    ) -> ServerReplies:
+        """Asks the program on the other nodes, and gathers what their handlers return.
+
+        Args:
+            event: its name.
+            arguments: as for `emit`.
+            timeout: seconds to wait; it does not wait for nodes that are gone.
+
+        Raises:
+            MisuseError: if the event cannot be sent.
+        """
+        return await self._server_events.call(event, arguments, timeout)
 
     # Down: from the program to the clients
 

@@ -14,6 +14,7 @@ from trio_rt.backplane.base import Answers
 from trio_rt.calls import Call
 from trio_rt.codec import questions
 from trio_rt.codec.questions import (
+    CallEach,
     CallThem,
     Count,
     Find,
@@ -24,6 +25,8 @@ from trio_rt.codec.questions import (
     PutOut,
     Question,
     RollCall,
+    Show,
+    Shown,
     SocketInfo,
 )
 from trio_rt.errors import Disconnected, LimitError, RemoteProtocolError
@@ -33,7 +36,7 @@ from trio_rt.reasons import TRANSPORT_CLOSE
 from trio_rt.target import Found, Replies, Target, Total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from trio_rt.namespace import Namespace
     from trio_rt.socket import Socket
@@ -44,6 +47,9 @@ GRACE = 1.0
 """Seconds that an answer may be on its way, besides what is waited for the clients."""
 
 BACK_ELSEWHERE = TRANSPORT_CLOSE.because("the client came back on another node")
+
+_SECRETS = frozenset({"authorization", "cookie"})
+"""Headers that no other node needs to see."""
 
 MAX_AT_ONCE = 100
 """Sockets that are put out or moved side by side."""
@@ -152,7 +158,11 @@ def _read(answers: Answers, decode: Callable[[bytes], T]) -> tuple[list[T], froz
 # Answering
 
 
-async def answer(namespace: Namespace | None, question: Question) -> bytes:
+Once = RollCall | Find | Show | Count | CallThem | PutOut | Move | LetGo
+"""What is answered once."""
+
+
+async def answer(namespace: Namespace | None, question: Once) -> bytes:
     """What this node has to say to another one's question.
 
     Args:
@@ -165,9 +175,44 @@ async def answer(namespace: Namespace | None, question: Question) -> bytes:
         return namespace.presence.call_roll(question.room)
     if isinstance(question, Find):
         return questions.encode(_describe(namespace, question))
+    if isinstance(question, Show):
+        return questions.encode(_show(namespace, question))
     if isinstance(question, Count):
         return questions.encode(_count(namespace, question))
     return questions.encode(await _carry_out(namespace, question))
+
+
+async def answer_each(
+    namespace: Namespace | None, question: CallEach, say: Callable[[bytes], None]
+) -> None:
+    """Asks the sockets of this node, and passes on what each of them says as it comes.
+
+    Args:
+        namespace: as for `answer`.
+        question: what was asked.
+        say: takes the answers; does not wait.
+    """
+    sockets = [] if namespace is None else _meant(namespace, question)
+    say(questions.encode(len(sockets)))
+    if namespace is not None and sockets:
+        call = _Relayed((socket.id for socket in sockets), say)
+        await _ask_sockets(namespace, sockets, question, call)
+
+
+class _Relayed(Call):
+    """A call whose answers somebody else waits for."""
+
+    __slots__ = ("_say",)
+
+    def __init__(self, debtors: Iterable[str], say: Callable[[bytes], None]) -> None:
+        super().__init__(debtors)
+        self._say = say
+
+    def receive(self, sid: str, arguments: list[object]) -> None:
+        """See `Call`."""
+        if sid in self.owed.waiting:
+            self._say(questions.encode(arguments))
+        super().receive(sid, arguments)
 
 
 async def _carry_out(namespace: Namespace, question: CallThem | PutOut | Move | LetGo) -> Any:
@@ -176,10 +221,10 @@ async def _carry_out(namespace: Namespace, question: CallThem | PutOut | Move | 
     return await _do(namespace, question)
 
 
-def _nothing(question: Question) -> Any:
+def _nothing(question: Once) -> Any:
     if isinstance(question, RollCall):
         return None
-    if isinstance(question, Find):
+    if isinstance(question, Find | Show):
         return []
     return Gathered({}, []) if isinstance(question, CallThem) else 0
 
@@ -206,10 +251,39 @@ def _describe(namespace: Namespace, question: Find) -> list[SocketInfo]:
     ]
 
 
+def _show(namespace: Namespace, question: Show) -> list[Shown]:
+    shown: list[Shown] = []
+    for socket in _meant(namespace, question):
+        handshake = socket.handshake
+        headers = {name: text for name, text in handshake.headers.items() if name not in _SECRETS}
+        shown.append(
+            Shown(
+                socket.id,
+                socket.rooms,
+                socket.session.data or {},
+                headers,
+                dict(handshake.query),
+                handshake.address,
+                handshake.url,
+                handshake.secure,
+                handshake.issued,
+            )
+        )
+    return shown
+
+
 async def _gather(namespace: Namespace, question: CallThem) -> Gathered:
     """Emits an event to the sockets of this node, and waits for their acknowledgements."""
     sockets = _meant(namespace, question)
-    call, id = Call(socket.id for socket in sockets), namespace.next_ack_id()
+    call = Call(socket.id for socket in sockets)
+    await _ask_sockets(namespace, sockets, question, call)
+    return Gathered(call.owed.answers, sorted(call.owed.waiting | call.owed.gone))
+
+
+async def _ask_sockets(
+    namespace: Namespace, sockets: list[Socket], question: CallThem | CallEach, call: Call
+) -> None:
+    id = namespace.next_ack_id()
     packet = encode_event(namespace.name, question.event, tuple(question.arguments), id=id)
     try:
         for socket in sockets:
@@ -224,7 +298,6 @@ async def _gather(namespace: Namespace, question: CallThem) -> Gathered:
     finally:
         for socket in sockets:
             socket.connection.forget(namespace.name, id)
-    return Gathered(call.owed.answers, sorted(call.owed.waiting | call.owed.gone))
 
 
 async def _do(namespace: Namespace, question: PutOut | Move | LetGo) -> int:

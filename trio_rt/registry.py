@@ -117,6 +117,24 @@ class Registry:
             raise MisuseError('on_presence() takes a room. Write: @server.on_presence("lobby")')
         return lambda function: self.handlers.add_presence(room, function)
 
+    def on_server_event(self, event: str) -> Callable[[F], F]:
+        """Registers `async def f(*payload)`, run when another node says `server_emit` or asks by
+        `server_call`.
+
+        The payload is validated as that of `on`. What it returns is the answer, one value; a
+        raised `Refuse`, or a failure, is answered as it is to clients. Each event has a task of
+        its own, so that several may run at once, in any order.
+
+        Args:
+            event: its name.
+
+        Raises:
+            MisuseError: if it could never work, with what would.
+        """
+        if not isinstance(event, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError('on_server_event() takes a name: @server.on_server_event("reload")')
+        return lambda function: self.handlers.add_server_event(event, function)
+
     def use(self, function: F) -> F:
         """Registers a middleware `async def f(socket)`, run before `on_connect`.
 

@@ -109,6 +109,15 @@ class Backplane(Nodes, Leases):
     async def run(self) -> None:
         """Does what has to be done in the background, until it is cancelled."""
 
+    def begin_namespace(self, namespace: str) -> None:
+        """A namespace is there from now on; said after each `open` for those that are.
+
+        Only for a backplane that listens to whole namespaces.
+        """
+
+    def end_namespace(self, namespace: str) -> None:
+        """A namespace that was there is not any more: its last client has left."""
+
     # Events
 
     @property

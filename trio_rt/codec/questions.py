@@ -35,6 +35,19 @@ class CallThem(Members, frozen=True, tag="call"):
     seconds: float
 
 
+class CallEach(Members, frozen=True, tag="call each"):
+    """As `CallThem`, answered bit by bit: by the number of those who were asked, and then by the
+    arguments of each acknowledgement as it comes."""
+
+    event: str
+    arguments: list[Any]
+    seconds: float
+
+
+class Show(Members, frozen=True, tag="show"):
+    """What are they to a Socket.IO server of another make? Answered by a list of `Shown`."""
+
+
 class PutOut(Members, frozen=True, tag="put out"):
     """Disconnect them. Answered, when it is done, by their number."""
 
@@ -54,6 +67,16 @@ class LetGo(Members, frozen=True, tag="let go"):
     that. Answered, when their sessions are lost, by their number."""
 
 
+class ServerEvent(msgspec.Struct, frozen=True, tag="server event"):
+    """An event for the program itself, on each node. Answered by a `ServerAnswer`."""
+
+    namespace: str
+    event: str
+    arguments: list[Any]
+    wants_answer: bool
+    """Whether the handler's result is the answer; else it is empty, and comes at once."""
+
+
 class RollCall(msgspec.Struct, frozen=True, tag="roll call"):
     """Who shows itself in a room, on your node? Answered by a roster's view, or nothing."""
 
@@ -68,7 +91,9 @@ class ToRooms(msgspec.Struct, frozen=True, tag="rooms"):
     body: bytes
 
 
-Question = RollCall | Find | Count | CallThem | PutOut | Move | LetGo
+Question = (
+    RollCall | ServerEvent | Find | Show | Count | CallThem | CallEach | PutOut | Move | LetGo
+)
 
 
 class SocketInfo(msgspec.Struct, frozen=True):
@@ -81,6 +106,30 @@ class SocketInfo(msgspec.Struct, frozen=True):
     rooms: frozenset[str]
     data: Any
     """`socket.data`, as plain values."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What one socket was, with what its client showed when it connected.
+
+    What may be a secret is left out: the auth payload, cookies, the Authorization header.
+    """
+
+    id: str
+    rooms: frozenset[str]
+    data: Any
+    headers: dict[str, str]
+    query: dict[str, str]
+    address: str
+    url: str
+    secure: bool
+    issued: float
+    """Unix time in seconds."""
+
+
+class ServerAnswer(msgspec.Struct, frozen=True):
+    """What the handler of a server event answered."""
+
+    value: Any
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -98,6 +147,9 @@ _question = msgspec.msgpack.Decoder(Question | ToRooms)
 _sockets = msgspec.msgpack.Decoder(list[SocketInfo])
 _number = msgspec.msgpack.Decoder(int)
 _gathered = msgspec.msgpack.Decoder(Gathered)
+_shown = msgspec.msgpack.Decoder(list[Shown])
+_each = msgspec.msgpack.Decoder(int | list[Any])
+_server_answer = msgspec.msgpack.Decoder(ServerAnswer)
 
 
 def decode_question(body: bytes) -> Question | ToRooms:
@@ -121,6 +173,24 @@ def decode_number(body: bytes) -> int:
 def decode_gathered(body: bytes) -> Gathered:
     """Reads the answer to `CallThem`; raises as `decode_question`."""
     found: Gathered = _read(_gathered, body)
+    return found
+
+
+def decode_shown(body: bytes) -> list[Shown]:
+    """Reads the answer to `Show`; raises as `decode_question`."""
+    found: list[Shown] = _read(_shown, body)
+    return found
+
+
+def decode_each(body: bytes) -> int | list[Any]:
+    """Reads one of the answers to `CallEach`; raises as `decode_question`."""
+    found: int | list[Any] = _read(_each, body)
+    return found
+
+
+def decode_server_answer(body: bytes) -> ServerAnswer:
+    """Reads the answer to `ServerEvent`; raises as `decode_question`."""
+    found: ServerAnswer = _read(_server_answer, body)
     return found
 
 
