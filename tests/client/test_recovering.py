@@ -211,17 +211,19 @@ async def test_order_behind_a_handler_that_gave_up(autojump_clock: MockClock) ->
     async def quick(socket: Socket) -> None:
         ran.append(2)
 
-    async with hosting(server) as host:
-        async with open_client("http://x", dial=MemoryDialer(host), reconnect=STEADY) as client:
+    async with (
+        hosting(server) as host,
+        open_client("http://x", dial=MemoryDialer(host), reconnect=STEADY) as client,
+    ):
 
-            @client.on("ask")
-            async def ask() -> None: ...
+        @client.on("ask")
+        async def ask() -> None: ...
 
-            await client.wait_connected()
-            await client.emit("slow")
-            await wait_all_tasks_blocked()
-            await client.emit("quick")
-            await wait_all_tasks_blocked()
-            host.stop()
-            await wait_lost(client)
+        await client.wait_connected()
+        await client.emit("slow")
+        await wait_all_tasks_blocked()
+        await client.emit("quick")
+        await wait_all_tasks_blocked()
+        host.stop()
+        await wait_lost(client)
     assert ran == [1, 2]
