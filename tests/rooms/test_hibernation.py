@@ -72,7 +72,7 @@ async def test_sleeps_and_wakes(autojump_clock, starts) -> None:
 
 
 async def test_time_wakes(autojump_clock, starts) -> None:
-    """What time does to a room that sleeps is done: a held seat is given up, the last one closes."""
+    """A room that sleeps wakes in time: a held seat is given up, and when empty it closes."""
     async with table(Chess, recovery_window=1) as here:
         alice = await here.guest("alice")
         id = (await alice.call("room:create"))["room"]

@@ -1,4 +1,4 @@
-"""Crashes of rooms: restarted by their rule, with their members and the last snapshot, or closed."""
+"""Crashes of rooms: restarted by their rule, with members and the last snapshot, or closed."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""A room's clock and its state: even ticks, patches with versions, slow readers who delay nobody."""
+"""A room's clock and its state: even ticks, versioned patches, slow readers who delay nobody."""
 
 from itertools import pairwise
 from typing import ClassVar

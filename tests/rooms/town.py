@@ -234,9 +234,7 @@ async def town(count: int, *kinds: type[Room], **changes: Any) -> AsyncGenerator
             node.stop()
 
 
-async def _serve(
-    server: Server, backplane: Neighbour, task_status: trio.TaskStatus[Node]
-) -> None:
+async def _serve(server: Server, backplane: Neighbour, task_status: trio.TaskStatus[Node]) -> None:
     with trio.CancelScope() as scope:
         async with hosting(server) as host:
             task_status.started(Node(server, host, backplane, scope))

@@ -16,6 +16,7 @@
 | `rooms.py` | all rooms of a namespace: created, found wherever they are, ended |
 | `keeping.py` | a room's lease, renewed in time or given up in time |
 | `listing.py` | the live list of rooms |
+| `matching.py` | the room in which players wait for others |
 | `wire.py` | the events by which clients use all of this |
 """
 

@@ -42,8 +42,9 @@ from trio_rt.target import Target
 if TYPE_CHECKING:
     from trio_rt.rooms.kind import Kind
     from trio_rt.rooms.rooms import Rooms
+    from trio_rt.socket import Socket
 
-CHANNEL = "~"
+CHANNEL = "^"
 """Before a room's id: the name of what its members' sockets are in."""
 
 MAX_INPUTS = 64
@@ -166,6 +167,8 @@ class Cell:
         self, event: str, payload: dict[str, Any], *sids: str, without: Iterable[str] = ()
     ) -> None:
         """Tells all members, and these sockets. A backplane that is away does not crash a room."""
+        if self.kind.room.is_hidden:
+            return
         target = self.target(self.channel, *sids).except_(*without)
         try:
             await target.emit(event, {"room": self.id, **payload})
@@ -184,6 +187,8 @@ class Cell:
 
     def view(self) -> dict[str, Any]:
         """All that a member may know."""
+        if self.kind.room.is_hidden:
+            return {}
         lobby, ready = self.lobby, self.lobby.ready_players
         members = self.members.values()
         return {
@@ -229,7 +234,7 @@ class Cell:
     @property
     def is_listed(self) -> bool:
         """Whether everybody may know of it."""
-        return not (self.rules.invite_only or self.closing)
+        return not (self.rules.invite_only or self.closing or self.kind.room.is_hidden)
 
     # Deciding
 
@@ -452,3 +457,8 @@ class Cell:
         self.shown = room.shown
         if room.program is not None:
             self.program = msgspec.msgpack.encode(room.program)
+
+
+def rooms_of(socket: Socket) -> list[str]:
+    """The ids of the rooms that a socket listens to."""
+    return [name[1:] for name in socket.rooms if name.startswith(CHANNEL) and len(name) > 1]

@@ -11,6 +11,7 @@ import attrs
 from trio_rt.errors import MisuseError
 from trio_rt.handlers import EventHandler, inspect_handler
 from trio_rt.machine.lobby_effects import Rules
+from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.restarts import Restart
 from trio_rt.rooms.room import MARK, Room
 
@@ -67,10 +68,13 @@ def inspect_room(room: Any) -> Kind:
         raise MisuseError(
             f"{room.__name__}.restart is no Restart. Write: restart = Restart.TRANSIENT"
         )
+    if room.match is not None and not isinstance(room.match, MatchRules):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError(f"{room.__name__}.match takes rules. Write: match = MatchRules(size=2)")
     handlers, for_spectators = _read_handlers(room)
     inputs = {event: _read_payload(event, wanted) for event, wanted in room.inputs.items()}
     for event in (*handlers, *inputs):
-        _check_event(room, event)
+        if not room.is_hidden:
+            _check_event(room, event)
     twice = handlers.keys() & inputs.keys()
     if twice:
         raise MisuseError(f"{room.__name__}: {twice.pop()!r} is in `inputs` and has a handler, too")

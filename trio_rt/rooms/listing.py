@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio_rt.rooms.cell import Cell
     from trio_rt.rooms.rooms import Rooms
 
-CHANNEL = "~"
+CHANNEL = "^"
 """What the sockets are in that follow the list: the channel of no room."""
 
 PAUSE = 0.25

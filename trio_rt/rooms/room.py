@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import trio
 
 from trio_rt.machine.lobby_effects import Phase
+from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.restarts import Restart
 from trio_rt.reasons import Reason
 from trio_rt.rooms import endings
@@ -98,6 +99,8 @@ class Room:
     """Events that are gathered for the next tick instead of handled: names and payload types."""
     options_type: ClassVar[Any] = dict[str, Any]
     """What the options that a room is created with are validated against."""
+    match: ClassVar[MatchRules | None] = None
+    """How `room:match` brings players together in rooms of this kind; None if it does not."""
     max_waiting: ClassVar[int] = 256
     """Requests that may wait for the room; more are refused with the code `busy`."""
     handler_timeout: ClassVar[float] = 10.0
@@ -107,6 +110,9 @@ class Room:
     hibernate_after: ClassVar[float] = 300.0
     """Seconds without an event after which a room without a `run`, tasks and timers of its own
     is put to sleep: snapshot, no object, no task, until something happens."""
+
+    is_hidden: ClassVar[bool] = False
+    """For the framework: whether nobody is told who is in it."""
 
     cell: Cell
     """For the framework: what stays of the room when its object crashes."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from trio_rt.backplane.base import Backplane, Held
+from trio_rt.backplane.base import Backplane, Held, Lease
 from trio_rt.codec import questions, room_requests
 from trio_rt.codec.questions import SocketInfo, ToRooms
 from trio_rt.codec.room_requests import (
@@ -32,6 +32,7 @@ from trio_rt.codec.room_requests import (
     Denied,
     Done,
     Elsewhere,
+    Event,
     Knock,
     Lost,
     Order,
@@ -43,12 +44,14 @@ from trio_rt.errors import BackplaneError, Disconnected, LimitError, LocalError,
 from trio_rt.log import log, new_error_id
 from trio_rt.machine.lobby_effects import Rules
 from trio_rt.rooms import endings, saved
-from trio_rt.rooms.cell import CHANNEL, Cell
+from trio_rt.rooms.cell import CHANNEL, Cell, rooms_of
 from trio_rt.rooms.keeping import LEASE, MARGIN, Keeper
 from trio_rt.rooms.kind import Kind, inspect_room
 from trio_rt.rooms.life import Life
 from trio_rt.rooms.listing import Listing
+from trio_rt.rooms.matching import PREFIX, queue_for
 from trio_rt.rooms.room import Room
+from trio_rt.rooms.saved import SavedRoom
 from trio_rt.rooms.wire import Wire
 from trio_rt.supervisor import Child, Ended, Supervisor
 
@@ -98,6 +101,11 @@ class Rooms:
             if kind.name in self.kinds:
                 raise MisuseError(f"two kinds of rooms are called {kind.name!r}: set `kind = ...`")
             self.kinds[kind.name] = kind
+        self._queues = {
+            kind.name: inspect_room(queue_for(kind.name, kind.room.match))
+            for kind in self.kinds.values()
+            if kind.room.match is not None
+        }
         self.cells: dict[str, Cell] = {}
         """The rooms that this node owns."""
         self.listing = Listing(self)
@@ -466,7 +474,8 @@ class Rooms:
     async def _activate(self, id: str) -> Held | None:
         """Makes a room go on here from what was saved, unless another node has it."""
         name = self._lease_name(id)
-        if await self.backplane.load(name) is None:
+        queue = self._queues.get(id.removeprefix(PREFIX)) if id.startswith(PREFIX) else None
+        if queue is None and await self.backplane.load(name) is None:
             raise NOT_FOUND
         lease = await self.backplane.acquire(name, LEASE)
         if isinstance(lease, Held):
@@ -474,13 +483,7 @@ class Rooms:
         try:
             data = await self.backplane.load(name)  # by now nobody else writes it
             room = None if data is None else saved.decode(data)
-            kind = None if room is None else self.kinds.get(room.kind)
-            if room is None or kind is None:
-                raise NOT_FOUND
-            rules = Rules(**room.rules)
-            options = kind.options.validate([room.options])[0]
-            cell = Cell(id, kind, self, lease, rules, options=options, creator=room.creator)
-            cell.load(room)
+            cell = self._restore(id, room, lease, queue)
             await self._begin(cell)
         except BaseException:
             with trio.move_on_after(MARGIN, shield=True):
@@ -492,6 +495,36 @@ class Rooms:
         if self._nursery is not None:
             self._nursery.start_soon(self._look_for_members, cell)
         return None
+
+    def _restore(self, id: str, room: SavedRoom | None, lease: Lease, queue: Kind | None) -> Cell:
+        """A room as it was saved; one in which players wait for others may begin by itself."""
+        if room is None and queue is not None:
+            return Cell(id, queue, self, lease, queue.rules, options={})
+        kind = queue or (None if room is None else self.kinds.get(room.kind))
+        if room is None or kind is None:
+            raise NOT_FOUND
+        rules = Rules(**room.rules)
+        options = kind.options.validate([room.options])[0]
+        cell = Cell(id, kind, self, lease, rules, options=options, creator=room.creator)
+        cell.load(room)
+        return cell
+
+    async def match(self, socket: Socket, kind: str, rating: float, size: int) -> Any:
+        """Lets a client wait for others to play with, in a room of a kind.
+
+        Raises:
+            Refuse: if that is not possible.
+        """
+        if kind not in self._queues:
+            raise Refuse("unknown_kind", f"nobody is matched for rooms of kind {kind[:100]!r}")
+        id = PREFIX + kind
+        await self.enter(socket, id, watches=False, code=None)
+        return await self.ask(id, Event(socket.user.id, "room:match", [rating, size]))
+
+    async def unmatch(self, socket: Socket, kind: str) -> None:
+        """Lets a client wait no longer."""
+        if CHANNEL + PREFIX + kind in socket.rooms:
+            await self.leave(socket, PREFIX + kind)
 
     async def _apart(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Does something to its end, whatever becomes of who wants it."""
@@ -704,11 +737,6 @@ class _Outcome:
     value: Any = None
     error: Exception | None = None
     done: trio.Event = attrs.field(factory=trio.Event)
-
-
-def rooms_of(socket: Socket) -> list[str]:
-    """The ids of the rooms that a socket listens to."""
-    return [name[1:] for name in socket.rooms if name.startswith(CHANNEL) and len(name) > 1]
 
 
 def _unpack(answer: Done | Denied) -> Any:

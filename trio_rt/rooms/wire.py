@@ -13,7 +13,8 @@ import msgspec
 
 from trio_rt.codec.room_requests import Event, Order
 from trio_rt.errors import LimitError, MisuseError, Refuse
-from trio_rt.rooms.cell import CHANNEL
+from trio_rt.rooms.cell import CHANNEL, rooms_of
+from trio_rt.rooms.matching import PREFIX
 from trio_rt.socket import Socket
 
 if TYPE_CHECKING:
@@ -62,7 +63,24 @@ class Show(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     live: bool = False
 
 
+class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payload of `room:match`."""
+
+    kind: str | None = None
+    rating: float = 0.0
+    size: int = 1
+    """Players who come together."""
+
+
+class Unmatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payload of `room:unmatch`."""
+
+    kind: str | None = None
+
+
 HERE = Which()
+ANYBODY = Match()
+NOBODY = Unmatch()
 EVERYTHING = Show()
 FIRST = Create()
 
@@ -93,6 +111,8 @@ class Wire:
         handlers.add_event("room:kick", self.kick)
         handlers.add_event("room:reserve", self.reserve)
         handlers.add_event("room:send", self.send)
+        handlers.add_event("room:match", self.match)
+        handlers.add_event("room:unmatch", self.unmatch)
         for what in ("state", "ready", "unready", "start", "end", "rematch", "invite"):
             handlers.add_event(f"room:{what}", self._order(what))
         for event in self._own_events():
@@ -109,11 +129,9 @@ class Wire:
     async def create(self, socket: Socket, asked: Create = FIRST) -> Any:
         """`room:create`: answered by the view of the new room."""
         rooms = self._rooms
-        if asked.kind is None and len(rooms.kinds) > 1:
-            raise Refuse("unknown_kind", f"say which kind: {', '.join(rooms.kinds)}")
         if asked.seats is not None and asked.seats < 1:
             raise Refuse("invalid", "seats has to be 1 or more")
-        kind = next(iter(rooms.kinds)) if asked.kind is None else asked.kind
+        kind = self._kind(asked.kind)
         try:
             id = await rooms.create(
                 kind,
@@ -131,11 +149,13 @@ class Wire:
 
     async def join(self, socket: Socket, asked: Enter) -> Any:
         """`room:join`: answered by the view of the room."""
-        return await self._rooms.enter(socket, asked.room, watches=False, code=asked.code)
+        id = _check(asked.room)
+        return await self._rooms.enter(socket, id, watches=False, code=asked.code)
 
     async def watch(self, socket: Socket, asked: Enter) -> Any:
         """`room:watch`: answered by the view of the room."""
-        return await self._rooms.enter(socket, asked.room, watches=True, code=asked.code)
+        id = _check(asked.room)
+        return await self._rooms.enter(socket, id, watches=True, code=asked.code)
 
     async def leave(self, socket: Socket, asked: Which = HERE) -> None:
         """`room:leave`."""
@@ -165,7 +185,24 @@ class Wire:
 
     async def send(self, socket: Socket, room: str, event: str, *payload: Any) -> Any:
         """`room:send`: an event for a room that is named, with its payload behind."""
-        return await self._rooms.ask(room, Event(socket.user.id, event, list(payload)))
+        return await self._rooms.ask(_check(room), Event(socket.user.id, event, list(payload)))
+
+    # Finding others to play with
+
+    async def match(self, socket: Socket, asked: Match = ANYBODY) -> Any:
+        """`room:match`: `room:matched` is told when there is a match."""
+        return await self._rooms.match(socket, self._kind(asked.kind), asked.rating, asked.size)
+
+    async def unmatch(self, socket: Socket, asked: Unmatch = NOBODY) -> None:
+        """`room:unmatch`."""
+        await self._rooms.unmatch(socket, self._kind(asked.kind))
+
+    def _kind(self, name: str | None) -> str:
+        """The kind that is meant."""
+        kinds = list(self._rooms.kinds)
+        if name is None and len(kinds) > 1:
+            raise Refuse("unknown_kind", f"say which kind: {', '.join(kinds)}")
+        return kinds[0] if name is None else name
 
     def _order(self, what: str) -> Any:
         async def order(socket: Socket, asked: Which = HERE) -> Any:
@@ -187,10 +224,17 @@ class Wire:
     def _which(self, socket: Socket, room: str | None) -> str:
         """The room that is meant."""
         if room is not None:
-            return room
-        rooms = [name[1:] for name in socket.rooms if name.startswith(CHANNEL) and len(name) > 1]
+            return _check(room)
+        rooms = [id for id in rooms_of(socket) if not id.startswith(PREFIX)]
         if len(rooms) == 1:
             return rooms[0]
         if not rooms:
             raise Refuse("not_here", "you are in no room")
         raise Refuse("which_room", "you are in several rooms: name one")
+
+
+def _check(room: str) -> str:
+    """The id of a room, if clients may name it."""
+    if room.startswith(PREFIX):
+        raise Refuse("not_found", "there is no such room")
+    return room
