@@ -18,12 +18,16 @@ from trio_rt.errors import (
     TransportClosed,
 )
 from trio_rt.machine.backlog import BacklogLimits, WhenFull
+from trio_rt.machine.lobby_effects import Phase
+from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.reconnect import ConnectionState, ReconnectLimits
+from trio_rt.machine.restarts import Restart
 from trio_rt.machine.roster import PresenceDiff
 from trio_rt.namespace import Namespace
 from trio_rt.policies import Block, Close, DropOldest, Latest
 from trio_rt.presence import Present, RoomRef
 from trio_rt.reasons import Reason
+from trio_rt.rooms import Input, Player, Room, Rooms, Tick, on
 from trio_rt.server import Server
 from trio_rt.server_events import ServerReplies
 from trio_rt.socket import Socket
@@ -49,12 +53,16 @@ __all__ = [
     "Found",
     "Handshake",
     "HttpError",
+    "Input",
     "JWTAuth",
     "Latest",
     "LimitError",
     "LocalError",
+    "MatchRules",
     "MisuseError",
     "Namespace",
+    "Phase",
+    "Player",
     "PresenceDiff",
     "Present",
     "RealtimeError",
@@ -67,14 +75,19 @@ __all__ = [
     "Replies",
     "Request",
     "Response",
+    "Restart",
+    "Room",
     "RoomRef",
+    "Rooms",
     "Server",
     "ServerReplies",
     "Socket",
     "Target",
+    "Tick",
     "Total",
     "TransportClosed",
     "User",
     "WhenFull",
+    "on",
     "open_client",
 ]
