@@ -12,7 +12,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.leftovers import assert_nothing_left, memories
 from tests.test_session import ENDINGS, CancelAt, End
-from trio_rt import Anonymous, Authenticator, Disconnected, Handshake, Refuse, Server, User
+from trio_rt import (
+    Anonymous,
+    Authenticator,
+    Disconnected,
+    Handshake,
+    MisuseError,
+    Refuse,
+    Server,
+    User,
+)
 from trio_rt.codec.socketio import EVENT, encode_connect
 from trio_rt.reasons import Reason
 from trio_rt.testing import Client, Host, hosting, open_link
@@ -1200,3 +1209,57 @@ async def test_slow_on_leave(
         again = await come_back(host, last)
         assert again.recovered == {"/"}
     errors.clear()
+
+
+async def test_nobody_reads_for_another(autojump_clock) -> None:
+    """A room cannot have the name of a socket: what is for that alone stays with it."""
+    server = Server(auth=Anonymous())
+
+    @server.on("join")
+    async def join(socket, room: str) -> None:
+        with pytest.raises(MisuseError):
+            await socket.join(room)
+
+    async with hosting(server) as host:
+        victim, thief = await host.connect(), await host.connect()
+        sid = next(iter(server.all.namespace.sockets))
+        victim.close()
+        await trio.sleep(1)
+        await thief.call("join", sid)
+        await server.to(sid).emit("secret")
+        await thief.expect_nothing()
+
+
+async def test_put_out_while_lost(autojump_clock) -> None:
+    """Who is put out while it is away does not come back, and has left at once."""
+    server = Server(auth=Anonymous())
+    left: list[str] = []
+
+    @server.on_leave
+    async def leave(socket, reason) -> None:
+        left.append(socket.id)
+
+    async with hosting(server) as host:
+        client = await host.connect()
+        socket = next(iter(server.all.namespace.sockets.values()))
+        client.close()
+        await trio.sleep(1)
+        await socket.disconnect()
+        assert left == [socket.id]
+        again = await host.connect(auth=client.claim())
+        assert again.recovered == set()
+
+
+async def test_put_out_by_its_old_socket(autojump_clock) -> None:
+    """A handler that kept the socket of before puts out the client that came back."""
+    server = Server(auth=Anonymous())
+    async with hosting(server) as host:
+        client = await host.connect()
+        old = next(iter(server.all.namespace.sockets.values()))
+        client.close()
+        await trio.sleep(1)
+        again = await host.connect(auth=client.claim())
+        assert again.recovered == {"/"}
+        await old.disconnect()
+        await again.expect_put_out()
+        assert not server.all.namespace.sockets

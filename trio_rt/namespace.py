@@ -54,6 +54,7 @@ class Namespace(Registry):
         self.live_rooms: Rooms | None = None
         """Its rooms with a life of their own, where it has such."""
         self._last_ack_id = 0
+        self._subscribing: dict[str, trio.Event] = {}
         self._is_held_up = False  # a member of the last fan-out was blocked
 
     def __repr__(self) -> str:
@@ -113,11 +114,15 @@ class Namespace(Registry):
     async def put_out(self, socket: Socket, reason: Reason) -> None:
         """Puts a client out: tells it, and runs `on_disconnect`.
 
-        One that is still being connected is refused instead.
+        One that is still being connected is refused instead, and one that was lost does not come
+        back. One that is back as another `Socket` is put out as that.
         """
-        if socket.connected:
-            socket.say_disconnect()
-            await self.remove(socket, reason)
+        now = self.sockets.get(socket.id)
+        if now is not None and now.session is socket.session:
+            now.say_disconnect()
+            await self.remove(now, reason)
+        elif socket.was_connected:
+            await self._end_lost(socket.session)
         else:
             socket.retire(reason)
 
@@ -138,6 +143,11 @@ class Namespace(Registry):
         if not may_come_back:
             await self.app.backplane.end_session(socket.session)
         await self.tell_disconnected(socket, reason, may_come_back=may_come_back)
+
+    async def _end_lost(self, session: SavedSession) -> None:
+        absentee = self.app.absentees.remove(session)
+        if absentee is not None and await self.app.backplane.end_session(session):
+            await self.see_off(absentee)
 
     async def see_off(self, absentee: Absentee) -> None:
         """A lost session has ended, because it did not come back in time: runs `on_leave`."""
@@ -203,12 +213,19 @@ class Namespace(Registry):
 
         Somebody has to become a member, or `_stop_listening_if_deserted` be called.
         """
+        while room in self._subscribing:  # one subscription for all who join at once
+            await self._subscribing[room].wait()
         if room in self.rooms:
             await trio.lowlevel.checkpoint_if_cancelled()
             return self.app.backplane.position
-        position = await self.app.backplane.subscribe(self.name, room)
-        self.rooms.setdefault(room, set())
-        return position
+        done = self._subscribing[room] = trio.Event()
+        try:
+            position = await self.app.backplane.subscribe(self.name, room)
+            self.rooms[room] = set()
+            return position
+        finally:
+            del self._subscribing[room]
+            done.set()
 
     def _stop_listening_if_deserted(self, room: str) -> None:
         if not self.rooms.get(room, True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from trio_rt.machine.effects import Connect
 from trio_rt.packets import sendable
 from trio_rt.reasons import Reason
 from trio_rt.recovery import Claim, readmit, split_auth, take_session
-from trio_rt.socket import CONNECTED, Socket
+from trio_rt.socket import CONNECTED, Socket, new_socket_id
 
 if TYPE_CHECKING:
     from trio_rt.app import App
@@ -162,7 +161,7 @@ class Session:
             secure=seen.is_secure,
             issued=seen.time,
         )
-        socket = Socket(secrets.token_urlsafe(15), namespace, self._connection, handshake)
+        socket = Socket(new_socket_id(), namespace, self._connection, handshake)
         self._sockets[namespace.name] = socket
         return socket
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_rt.auth import Handshake, User
-from trio_rt.backplane.base import SavedSession, Settled
+from trio_rt.backplane.base import SID_CHARS, SavedSession, Settled
 from trio_rt.calls import Call
 from trio_rt.codec import socketio
 from trio_rt.codec.envelope import Envelope
@@ -42,8 +42,26 @@ _CONNECTING = SocketState.CONNECTING
 _DISCONNECTED = SocketState.DISCONNECTED
 
 
+ID_MARK = "="
+"""What the ids of sockets begin with, and names of rooms do not."""
+
+
 def _new_secret() -> str:
     return secrets.token_urlsafe(15)
+
+
+def new_socket_id() -> str:
+    """An id that nobody can guess, and no room may have."""
+    return ID_MARK + secrets.token_urlsafe(15)[: SID_CHARS - len(ID_MARK)]
+
+
+def _check_no_ids(rooms: tuple[str, ...]) -> None:
+    for room in rooms:
+        if room.startswith(ID_MARK):
+            raise MisuseError(
+                f"{room!r} is like the id of a socket, and no room. Choose another name, one that "
+                f"does not begin with {ID_MARK!r}"
+            )
 
 
 class Socket:
@@ -239,9 +257,11 @@ class Socket:
         Raises:
             Disconnected: if the socket is gone.
             LimitError: if it would be in more than `Config.max_rooms`.
-            MisuseError: if a name is no text, or empty.
+            MisuseError: if a name is no text, or empty, or like the id of a socket: nobody may
+                read what is for one alone.
         """
         check_names(rooms)
+        _check_no_ids(rooms)
         self.announce()
         self._check_connected()
         limit = self._connection.config.max_rooms
@@ -299,6 +319,9 @@ class Socket:
             self.retire(CLIENT_DISCONNECT)
             return
         self._connected()
+        if self.session.is_open:  # what was sent before has nothing to do with it
+            membership = self.session.membership
+            membership.since = max(membership.since, self.namespace.app.backplane.position)
         self._connection.send(self._encode_reply())
         self.namespace.add(self)
 
