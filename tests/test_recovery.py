@@ -320,6 +320,23 @@ async def test_answered_pings_prove_nothing_that_came_behind(autojump_clock) -> 
         assert events + got(again) == expected
 
 
+async def test_pings_that_our_client_has_not_come_to(autojump_clock) -> None:
+    """Our own client answers pings while it does not read: they prove nothing."""
+    server = new_server(ping_interval=1.0, ping_timeout=0.9)
+    async with hosting(server) as host:
+        client = await host.connect(auth={**ALICE, "rt": 1})
+        await trio.sleep(0.1)
+        client.pause()
+        for number in range(5):
+            await server.to("room").emit("n", number)
+            await trio.sleep(1.0)
+            await client.peer.send("3")
+        await vanish(client)
+        again = await come_back(host, client)
+        assert again.recovered == {"/"}
+        assert got(again) == numbers(0, 1, 2, 3, 4)
+
+
 async def test_answered_pings_prove_nothing_that_was_missed(autojump_clock) -> None:
     """A ping that was answered on the way back, before what was missed was sent, proves nothing."""
     server = new_server(ping_interval=1.0, ping_timeout=0.9)

@@ -178,8 +178,9 @@ class Namespace(Registry):
 
     def _wait_for(self, socket: Socket, reason: Reason) -> None:
         """Its session is kept for as long as the client may come back."""
-        membership = socket.session.membership
-        membership.since = max(membership.since, socket.connection.proven)
+        if not socket.sends_keys:  # our own client answers pings that it has not come to yet
+            membership = socket.session.membership
+            membership.since = max(membership.since, socket.connection.proven)
         self.app.backplane.lose_session(socket.session)
         keep = socket if self.handlers.leave is not None else None
         deadline = trio.current_time() + self.app.config.recovery_window
