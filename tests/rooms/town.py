@@ -1,6 +1,6 @@
 """Several nodes in one process on a virtual clock, joined by a backplane that can be cut."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from trio_rt import Server
 from trio_rt.backplane.base import (
     Answers,
     Arrival,
+    Backplane,
     Envelope,
     Fenced,
     Held,
@@ -209,7 +210,7 @@ class Neighbour(MemoryBackplane):
 class Node(Table):
     """One node and its guests."""
 
-    backplane: Neighbour
+    backplane: Any
     _scope: trio.CancelScope
 
     def stop(self) -> None:
@@ -225,16 +226,21 @@ async def town(count: int, *kinds: type[Room], **changes: Any) -> AsyncGenerator
         nursery = await stack.enter_async_context(trio.open_nursery())
         nodes: list[Node] = []
         for _ in range(count):
-            backplane = Neighbour(shared)
-            server = Server(auth=ByName(), backplane=backplane, **changes)
-            server.namespace(GAMES, rooms=kinds)
-            nodes.append(await nursery.start(_serve, server, backplane))
+            nodes.append(await nursery.start(serve, Neighbour(shared), kinds, changes))
         yield nodes
         for node in nodes:
             node.stop()
 
 
-async def _serve(server: Server, backplane: Neighbour, task_status: trio.TaskStatus[Node]) -> None:
+async def serve(
+    backplane: Backplane,
+    kinds: Sequence[type[Room]],
+    changes: dict[str, Any],
+    task_status: trio.TaskStatus[Node],
+) -> None:
+    """Serves one node until it is stopped."""
+    server = Server(auth=ByName(), backplane=backplane, **changes)
+    server.namespace(GAMES, rooms=kinds)
     with trio.CancelScope() as scope:
         async with hosting(server) as host:
             task_status.started(Node(server, host, backplane, scope))
