@@ -89,7 +89,8 @@ class Registry:
         """Registers `async def f(socket, reason)`, run once when a client has left for good.
 
         At once if it left or was put out, else when it has not come back in time. Not run for
-        those who are connected when the server stops: they may come back to the next one.
+        those who are connected when the server stops: they may come back to the next one. Where
+        recovery is off it is run after each `on_disconnect`.
         """
         return self.handlers.add_hook("leave", function, "socket", "reason")
 
