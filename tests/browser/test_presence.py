@@ -211,6 +211,23 @@ def test_gone_and_back(visit: Visit) -> None:
     assert bob.times_heard("gone?") == 1
 
 
+def test_leaving_a_room_offline(visit: Visit) -> None:
+    """Who goes to another room while offline is there when back, and each room gets its own."""
+    ada, bob = visit("Ada"), visit("Bob")
+    bob.loses_connection()
+    bob.says("for the lobby")
+    bob.goes_to("garden")
+    bob.says("for the garden")
+    ada.says("still in the lobby")
+    ada.sees_message("still in the lobby")
+    bob.finds_connection()
+    bob.sees_message("for the garden")
+    bob.sees_online("Bob")
+    bob.sees_messages("for the garden")
+    ada.sees_messages("still in the lobby", "for the lobby")
+    ada.sees_notice("Bob left")
+
+
 def test_lost_answer(visit: Visit) -> None:
     """A message whose answer is lost is sent again, and said once."""
     ada, bob = visit("Ada"), visit()

@@ -86,15 +86,16 @@ function open(name, token = null) {
       view.addNotice(reply.error.message);
       return;
     }
+    const isReturn = entered === room; // else all of it is from before we came
     entered = room;
-    if (view.isApartFrom(reply)) view.addNotice("Messages from while you were away may be missing");
-    for (const message of reply) received(message);
+    if (isReturn && view.isApartFrom(reply)) view.addNotice("Messages from while you were away may be missing");
+    for (const message of reply) received(message, isReturn);
     backFrom("lost connection");
   }
 
-  function received(message) {
+  function received(message, isNews) {
     outbox.settle(message.id);
-    if (message.who !== name && !view.hasMessage(message.id)) missed.heard(message.id);
+    if (isNews && message.who !== name && !view.hasMessage(message.id)) missed.heard(message.id);
     view.showMessage({ ...message, state: "delivered" });
   }
 
@@ -115,7 +116,7 @@ function open(name, token = null) {
   });
   socket.on("said", (message) => {
     if (message.room !== room) return;
-    received(message);
+    received(message, true);
     typing.over(message.who);
   });
 
