@@ -72,7 +72,8 @@ class Asking:
         try:
             with trio.move_on_after(timeout):
                 message = encode(Asked(id, node, () if nodes is None else tuple(asked), body))
-                await self._publish(b"q" + message, asked - gone, to_all=nodes is None)
+                for one in await self._publish(b"q" + message, asked - gone, to_all=nodes is None):
+                    question.settle(one)
                 await question.done.wait()
         except (BackplaneDown, RedisError) as error:
             log.warning("other nodes cannot be asked: %s", error)
@@ -93,11 +94,15 @@ class Asking:
         for question in self._open.values():
             question.settle(node)
 
-    async def _publish(self, message: bytes, nodes: frozenset[str], *, to_all: bool) -> None:
+    async def _publish(self, message: bytes, nodes: frozenset[str], *, to_all: bool) -> list[str]:
+        """Publishes a question. Gives the nodes that do not listen: they are dead, or cut off."""
         if to_all or len(nodes) > MAX_DIRECT:
             await self._link.call("PUBLISH", self._keys.everyone(), message)
-        else:
-            commands = [("PUBLISH", self._keys.node(node), message) for node in sorted(nodes)]
-            for reply in await self._link.call_all(commands):
-                if isinstance(reply, Exception):
-                    raise reply
+            return []
+        asked = sorted(nodes)
+        commands = [("PUBLISH", self._keys.node(node), message) for node in asked]
+        replies = await self._link.call_all(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [node for node, listeners in zip(asked, replies, strict=True) if not listeners]

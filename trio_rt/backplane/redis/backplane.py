@@ -453,17 +453,18 @@ class RedisBackplane(Backplane):
 
     def keep_session(self, session: SavedSession) -> None:
         """See `Backplane`."""
-        self._keeper.change(session)
+        self._keeper.keep(session)
 
     async def end_session(self, session: SavedSession) -> bool:
         """See `Backplane`."""
         return await self._keeper.end(session)
 
-    async def _put_down(self, node: str, session: SavedSession) -> None:
+    async def _put_down(self, node: str, session: SavedSession) -> bool:
         """Asks a node to end the connection of a session whose client is here."""
         sid = session.membership.sid
         body = questions.encode(questions.LetGo(session.namespace, (sid,), ()))
-        await self.ask(body, nodes=[node], timeout=PUT_DOWN_TIMEOUT)
+        answers = await self.ask(body, nodes=[node], timeout=PUT_DOWN_TIMEOUT)
+        return node in answers.bodies
 
     # Events that run once
 

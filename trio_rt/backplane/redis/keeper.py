@@ -49,14 +49,17 @@ FIND_TIMEOUT = 8.0
 PUT_DOWN_TIMEOUT = 2.0
 """Seconds that another node gets to put a connection down whose client is back here."""
 
+GRACE = 0.2
+"""Of them, those for which a node that says that it has done so is believed."""
+
 PAUSE = 0.02
 """Seconds between two looks whether it has."""
 
 META_TIMEOUT_MS = 86_400_000
 """As `LogLimits.meta_timeout`."""
 
-PutDown = Callable[[str, SavedSession], Awaitable[None]]
-"""Asks a node to end the connection of a session."""
+PutDown = Callable[[str, SavedSession], Awaitable[bool]]
+"""Asks a node to end the connection of a session; tells whether it answers."""
 
 
 class SessionKeeper:
@@ -92,6 +95,7 @@ class SessionKeeper:
         self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
         self._written: set[str] = set()
         self._dirty: dict[str, None] = {}
+        self._coming: dict[str, trio.Event] = {}  # sessions that are taken, and not connected yet
         self._bell = Bell()
         self._node = node
         self._store = SessionStore(link, node, keys)
@@ -140,6 +144,7 @@ class SessionKeeper:
     def lose(self, session: SavedSession) -> None:
         """See `Backplane.lose_session`."""
         session.is_lost = True
+        self._arrive(session.membership.sid)
         self.change(session)
 
     async def end(self, session: SavedSession) -> bool:
@@ -149,6 +154,7 @@ class SessionKeeper:
             return False
         session.is_open = session.is_lost = False
         sid = session.membership.sid
+        self._arrive(sid)
         if self._sessions.get(sid) is session:
             del self._sessions[sid]
             self._dirty.pop(sid, None)
@@ -168,6 +174,9 @@ class SessionKeeper:
     async def find(self, pid: str) -> SavedSession | None:
         """See `Backplane.find_session`. A client that is back waits for a Redis that is away."""
         sid = pid[:SID_CHARS]
+        with trio.move_on_after(FIND_TIMEOUT):
+            while sid in self._coming:  # its client was cut again before it was connected
+                await self._coming[sid].wait()
         local = self._sessions.get(sid)
         if local is not None and sid not in self._written:
             return local if _is_same(local.pid, pid) else None
@@ -191,21 +200,33 @@ class SessionKeeper:
         """See `Backplane.take_session`."""
         sid = session.membership.sid
         local = self._sessions.get(sid)
-        if local is session:
-            return await self._take_own(session)
-        if local is not None and sid not in self._written:
+        is_own = local is session
+        if sid in self._coming or (is_own and not session.is_lost):
+            await trio.lowlevel.checkpoint_if_cancelled()
             return False
-        data = await self._take_over(session, is_free=session.is_lost)
-        if data is None or self._sessions.get(sid) not in (local, None):
-            return False
-        newest = unpack_session(data, sid, session.membership.since)
-        session.membership, session.data = newest.membership, newest.data
-        session.presence = newest.presence
-        session.is_lost = False
-        self._sessions[sid] = session
-        self._written.add(sid)
-        self._feed.hear_namespace(session.namespace, self._feed.position)
-        return True
+        self._coming[sid] = trio.Event()
+        was_lost, session.is_lost = session.is_lost, False
+        is_taken = False
+        try:
+            is_taken = (is_own and await self._take_own(sid, session)) or await self._take_over(
+                sid, session, is_free=was_lost
+            )
+        finally:
+            if not is_taken:
+                session.is_lost = was_lost
+                self._arrive(sid)
+        return is_taken
+
+    def keep(self, session: SavedSession) -> None:
+        """See `Backplane.keep_session`."""
+        self._arrive(session.membership.sid)
+        self.change(session)
+
+    def _arrive(self, sid: str) -> None:
+        """Whoever wants a session that was just coming back can look again."""
+        event = self._coming.pop(sid, None)
+        if event is not None:
+            event.set()
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane.recover`."""
@@ -373,47 +394,68 @@ class SessionKeeper:
             else:
                 return reply
 
-    async def _take_own(self, session: SavedSession) -> bool:
-        """One of this node, unless another one is faster, here or elsewhere."""
-        if not session.is_lost:
-            return False
-        session.is_lost = False
-        sid = session.membership.sid
-        if sid not in self._written:
+    async def _take_own(self, sid: str, session: SavedSession) -> bool:
+        """One that was lost here, if no other node has taken it meanwhile."""
+        if sid not in self._written or await self._take_free(sid, [self._node]) is not None:
             return True
-        try:
-            is_taken = await self._take_free(sid, [self._node])
-        except BaseException:
-            session.is_lost = True
-            raise
-        if is_taken is None:
-            self._give_up(sid, session)
-        return is_taken is not None
+        self._give_up(sid, session)
+        return False
 
-    async def _take_over(self, session: SavedSession, *, is_free: bool) -> bytes | None:
-        """One of another node, which first has to end its connection if it has one."""
-        sid = session.membership.sid
-        found = await self._store.find(sid)
-        if found is None or found.node == self._node:
-            return None
-        dead = [] if self._is_alive(found.node) else [found.node]
-        if is_free or found.is_lost or dead:
-            return await self._take_free(sid, dead)
-        data = await self._take_when_put_down(sid, found.node, session)
-        if data is not None:
-            return data
-        log.warning("node %s does not put session %s down: taken all the same", found.node, sid)
-        return await self._take_free(sid, [found.node])
+    async def _take_over(self, sid: str, session: SavedSession, *, is_free: bool) -> bool:
+        """One of another node, which first has to end its connection if it has one.
+
+        Others may try the same for connections of the client that are dead by now: then one after
+        the other gets it, until nobody wants it from the last one.
+        """
+        deadline = trio.current_time() + FIND_TIMEOUT
+        while trio.current_time() < deadline:
+            found = await self._store.find(sid)
+            if found is None:
+                return False
+            data = None
+            if found.node == self._node:
+                if sid in self._sessions:
+                    return False
+                data = await self._take_free(sid, [self._node])  # its client left while it came
+            elif found.is_lost or is_free or not self._is_alive(found.node):
+                dead = () if self._is_alive(found.node) else (found.node,)
+                data = await self._take_free(sid, dead)
+            else:
+                data = await self._take_when_put_down(sid, found.node, session)
+            is_free = False
+            if data is not None:
+                self._adopt(sid, session, data)
+                return True
+        return False
+
+    def _adopt(self, sid: str, session: SavedSession, data: bytes) -> None:
+        """A session of another node is this one's from here on."""
+        newest = unpack_session(data, sid, session.membership.since)
+        session.membership, session.data = newest.membership, newest.data
+        session.presence = newest.presence
+        self._sessions[sid] = session
+        self._written.add(sid)
+        self._feed.hear_namespace(session.namespace, self._feed.position)
 
     async def _take_when_put_down(self, sid: str, node: str, session: SavedSession) -> bytes | None:
+        """Asks a node to end its connection, and takes the session then, or when it is silent."""
         data: bytes | None = None
-        with trio.move_on_after(PUT_DOWN_TIMEOUT):
+        with trio.move_on_after(PUT_DOWN_TIMEOUT) as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._put_down, node, session)
+
+                async def ask() -> None:
+                    answers = await self._put_down(node, session)
+                    left = trio.current_time() + (GRACE if answers else 0.0)
+                    scope.deadline = min(scope.deadline, left)
+
+                nursery.start_soon(ask)
                 while data is None:
                     await trio.sleep(PAUSE)
-                    data = await self._take_free(sid, [])
+                    data = await self._take_free(sid, ())
                 nursery.cancel_scope.cancel()
+        if data is None:
+            log.info("node %s does not put session %s down: taken all the same", node, sid)
+            data = await self._take_free(sid, (node,))
         return data
 
     async def _take_free(self, sid: str, dead: Sequence[str]) -> bytes | None:
