@@ -1,6 +1,7 @@
 """Real-time applications on Trio: a Socket.IO server and client with structured concurrency."""
 
 from trio_rt.auth import Anonymous, Authenticator, Handshake, JWTAuth, User
+from trio_rt.backplane.chosen import SocketIORedis
 from trio_rt.client import Change, Client, ClientConfig, ClientNamespace, open_client
 from trio_rt.config import Config
 from trio_rt.dispatch import NO_ACK
@@ -82,6 +83,7 @@ __all__ = [
     "Server",
     "ServerReplies",
     "Socket",
+    "SocketIORedis",
     "Target",
     "Tick",
     "Total",

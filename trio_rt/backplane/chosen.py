@@ -9,6 +9,7 @@ from trio_rt.errors import MisuseError
 
 if TYPE_CHECKING:
     from trio_rt.backplane.redis import RedisBackplane, RedisSettings
+    from trio_rt.backplane.socketio_redis import SocketIORedisBackplane
 
 
 class Redis:
@@ -39,3 +40,34 @@ class Redis:
         except ImportError as error:
             raise MisuseError(f"{error}. Write: pip install 'trio-rt[redis]'") from error
         return RedisBackplane.from_url(url, prefix=prefix, settings=settings, tls=tls)
+
+
+class SocketIORedis:
+    """Joins a cluster of Socket.IO's own servers that use its classic Redis adapter:
+    `Server(backplane=SocketIORedis.from_url("redis://localhost"))`."""
+
+    @staticmethod
+    def from_url(
+        url: str,
+        *,
+        key: str = "socket.io",
+        settings: RedisSettings | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> SocketIORedisBackplane:
+        """A backplane on the cluster's Redis or Valkey. Nothing is connected before it is served.
+
+        Args:
+            url: `redis://[user:password@]host[:port]`, `rediss://...` or `unix:///path`. Channels
+                are the same in all databases.
+            key: the `key` option of the cluster's adapters.
+            settings: limits and intervals of the links, a `trio_rt.backplane.redis.RedisSettings`.
+            tls: used by rediss:// instead of the system's authorities.
+
+        Raises:
+            MisuseError: if it is no such URL, or the package for Redis is not installed.
+        """
+        try:
+            from trio_rt.backplane.socketio_redis import SocketIORedisBackplane  # noqa: PLC0415
+        except ImportError as error:
+            raise MisuseError(f"{error}. Write: pip install 'trio-rt[redis]'") from error
+        return SocketIORedisBackplane.from_url(url, key=key, settings=settings, tls=tls)
