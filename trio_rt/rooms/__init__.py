@@ -13,7 +13,9 @@
 | `life.py` | one life of a room's object, from its start or restart to its end or crash |
 | `tasks.py`, `ticks.py`, `timers.py` | what runs within a life |
 | `saved.py` | what outlives a life, and a node |
-| `rooms.py` | all rooms of a namespace: created, found wherever they are, ended |
+| `rooms.py` | all rooms of a namespace on this node: created, kept, ended |
+| `finder.py` | asking a room, wherever it is; making it go on here |
+| `doors.py` | sockets that come in, are lost, come back, go |
 | `keeping.py` | a room's lease, renewed in time or given up in time |
 | `listing.py` | the live list of rooms |
 | `matching.py` | the room in which players wait for others |

@@ -448,7 +448,7 @@ class Cell:
     def load(self, room: SavedRoom) -> None:
         """Goes on from what another node has saved."""
         for member in room.members:
-            sockets = dict.fromkeys(member.sids, ("", 0))
+            sockets: dict[str, tuple[str, int]] = dict.fromkeys(member.sids, ("", 0))
             self.members[member.id] = Player(
                 member.id, member.name, member.watches, member.data, sockets, member.arriving
             )

@@ -1,5 +1,6 @@
-"""Why a player's place is free, and why a room is over: the reasons that hooks and members get."""
+"""Why a player's place is free, why a room is over, and why it cannot be reached."""
 
+from trio_rt.errors import Refuse
 from trio_rt.machine.lobby_effects import Why
 from trio_rt.reasons import Reason
 
@@ -17,3 +18,7 @@ CANCELLED = Reason("cancelled", "the room was not started after all", come_back=
 
 OF_WHY = {Why.LEFT: LEFT, Why.KICKED: KICKED, Why.LOST: LOST, Why.EXPIRED: EXPIRED}
 """What the lobby's decisions are called towards hooks and members."""
+
+NOT_FOUND = Refuse("not_found", "there is no such room")
+UNAVAILABLE = Refuse("unavailable", "the room cannot be reached now; try again")
+UNKNOWN = Refuse("unavailable", "the room's node did not answer; it may have done what was asked")

@@ -168,7 +168,7 @@ class Life:
         cell = self._cell
         if trio.current_time() >= cell.snapshot_due:
             cell.take_snapshot(self._room.snapshot())
-            cell.info = self._room.info()
+            cell.info = msgspec.to_builtins(self._room.info())
             cell.rooms.listing.changed(cell)
 
     async def _answer(self, request: RoomRequest, reply: Reply) -> None:
@@ -373,10 +373,10 @@ class Life:
         cell.wake_turns()
         sids = () if player is None else tuple(player.sockets)
         if player is not None and player.arriving == "on_join":
-            cell.rooms.show_out(cell, sids)
+            cell.rooms.doors.show_out(cell, sids)
             return  # nobody was told that it was here
         await cell.announce("room:left", {"player": id, "reason": reason.code}, *sids)
-        cell.rooms.show_out(cell, sids)
+        cell.rooms.doors.show_out(cell, sids)
         if player is not None:
             player.sockets.clear()
             await self._bounded(self._room.on_leave, player, reason)

@@ -22,10 +22,12 @@ class Player:
     watches: bool = False
     """Whether it has no seat."""
 
-    data: dict[str, Any] = attrs.field(factory=dict)
+    data: dict[str, Any] = attrs.field(factory=dict[str, Any])
     """Whatever the program wants to keep with the player: JSON values, saved with the room."""
 
-    sockets: dict[str, tuple[str, int]] = attrs.field(factory=dict, repr=False)
+    sockets: dict[str, tuple[str, int]] = attrs.field(
+        factory=dict[str, tuple[str, int]], repr=False
+    )
     """The ids of its sockets, with the node that told of each, and that node's count."""
 
     arriving: str | None = attrs.field(default=None, repr=False)

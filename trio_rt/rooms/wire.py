@@ -145,21 +145,21 @@ class Wire:
             raise Refuse("limit", str(error)) from error
         if not asked.join:
             return {"room": id}
-        return await rooms.enter(socket, id, watches=False, code=None)
+        return await rooms.doors.enter(socket, id, watches=False, code=None)
 
     async def join(self, socket: Socket, asked: Enter) -> Any:
         """`room:join`: answered by the view of the room."""
         id = _check(asked.room)
-        return await self._rooms.enter(socket, id, watches=False, code=asked.code)
+        return await self._rooms.doors.enter(socket, id, watches=False, code=asked.code)
 
     async def watch(self, socket: Socket, asked: Enter) -> Any:
         """`room:watch`: answered by the view of the room."""
         id = _check(asked.room)
-        return await self._rooms.enter(socket, id, watches=True, code=asked.code)
+        return await self._rooms.doors.enter(socket, id, watches=True, code=asked.code)
 
     async def leave(self, socket: Socket, asked: Which = HERE) -> None:
         """`room:leave`."""
-        await self._rooms.leave(socket, self._which(socket, asked.room))
+        await self._rooms.doors.leave(socket, self._which(socket, asked.room))
 
     # The list
 
@@ -185,17 +185,21 @@ class Wire:
 
     async def send(self, socket: Socket, room: str, event: str, *payload: Any) -> Any:
         """`room:send`: an event for a room that is named, with its payload behind."""
-        return await self._rooms.ask(_check(room), Event(socket.user.id, event, list(payload)))
+        return await self._rooms.finder.ask(
+            _check(room), Event(socket.user.id, event, list(payload))
+        )
 
     # Finding others to play with
 
     async def match(self, socket: Socket, asked: Match = ANYBODY) -> Any:
         """`room:match`: `room:matched` is told when there is a match."""
-        return await self._rooms.match(socket, self._kind(asked.kind), asked.rating, asked.size)
+        return await self._rooms.doors.match(
+            socket, self._kind(asked.kind), asked.rating, asked.size
+        )
 
     async def unmatch(self, socket: Socket, asked: Unmatch = NOBODY) -> None:
         """`room:unmatch`."""
-        await self._rooms.unmatch(socket, self._kind(asked.kind))
+        await self._rooms.doors.unmatch(socket, self._kind(asked.kind))
 
     def _kind(self, name: str | None) -> str:
         """The kind that is meant."""
@@ -213,13 +217,13 @@ class Wire:
     def _forward(self, event: str) -> Any:
         async def forward(socket: Socket, *payload: Any) -> Any:
             room = self._which(socket, None)
-            return await self._rooms.ask(room, Event(socket.user.id, event, list(payload)))
+            return await self._rooms.finder.ask(room, Event(socket.user.id, event, list(payload)))
 
         return forward
 
     async def _ask(self, socket: Socket, room: str | None, what: str, whom: str = "") -> Any:
         id = self._which(socket, room)
-        return await self._rooms.ask(id, Order(socket.user.id, what, whom[:MAX_TEXT]))
+        return await self._rooms.finder.ask(id, Order(socket.user.id, what, whom[:MAX_TEXT]))
 
     def _which(self, socket: Socket, room: str | None) -> str:
         """The room that is meant."""
