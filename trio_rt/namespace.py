@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Namespace(Registry):
         self._server_events = ServerEvents(self)
         self.live_rooms: Rooms | None = None
         """Its rooms with a life of their own, where it has such."""
+        self._awaited = Counter[str]()  # rooms, by how many are coming back into each
         self._last_ack_id = 0
         self._subscribing: dict[str, trio.Event] = {}
         self._is_held_up = False  # a member of the last fan-out was blocked
@@ -93,6 +95,7 @@ class Namespace(Registry):
         """
         rooms = session.membership.rooms
         backplane = self.app.backplane
+        self._awaited.update(rooms)
         try:
             for room in rooms:
                 await self._listen_to(room)
@@ -108,6 +111,8 @@ class Namespace(Registry):
                 self.live_rooms.came_back(socket)
             return True
         finally:
+            self._awaited.subtract(rooms)
+            self._awaited = +self._awaited
             for room in rooms:
                 self._stop_listening_if_deserted(room)
 
@@ -229,7 +234,7 @@ class Namespace(Registry):
             done.set()
 
     def _stop_listening_if_deserted(self, room: str) -> None:
-        if not self.rooms.get(room, True):
+        if not self.rooms.get(room, True) and room not in self._awaited:
             del self.rooms[room]
             self.app.backplane.unsubscribe(self.name, room)
 

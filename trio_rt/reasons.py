@@ -73,6 +73,7 @@ HISTORY_LOST = Reason(
     close_code=1012,
     keeps_session=False,
 )
+UNAVAILABLE = Reason("unavailable", "what joins the nodes is away", come_back=True, close_code=1013)
 INTERNAL_ERROR = Reason(
     "internal error", "the server failed; its log says how", come_back=True, close_code=1011
 )

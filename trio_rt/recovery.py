@@ -15,6 +15,7 @@ import attrs
 from trio_rt import reasons
 from trio_rt.backplane.base import SavedSession
 from trio_rt.codec.position import Position, parse_position
+from trio_rt.errors import BackplaneDown
 from trio_rt.log import log, printable
 from trio_rt.socket import Socket
 
@@ -76,6 +77,8 @@ async def take_session(app: App, socket: Socket, claim: Claim) -> SavedSession |
     while not session.is_lost and await _end_old_connection(app, socket, session):
         pass  # it may have been coming back on that one, and have come back
     if not await app.backplane.take_session(session):
+        if await app.backplane.find_session(claim.pid) is not None:
+            raise BackplaneDown("another connection has just got it", outcome_unknown=False)
         return None
     app.absentees.begin_return(session, socket.connection)
     session.user = socket.user = user

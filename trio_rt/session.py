@@ -12,7 +12,7 @@ from trio_rt import reasons
 from trio_rt.auth import Handshake
 from trio_rt.codec.socketio import Packet
 from trio_rt.connection import Connection
-from trio_rt.errors import Disconnected, LimitError, Refuse
+from trio_rt.errors import BackplaneDown, Disconnected, LimitError, Refuse
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
 from trio_rt.packets import sendable
@@ -63,6 +63,9 @@ class Session:
             async with trio.open_nursery() as nursery:
                 connection.start(nursery)
                 await self._read(connection)
+        except* BackplaneDown as group:  # it comes back with its session when that is there again
+            connection.end(reasons.UNAVAILABLE)
+            log.warning("client of %s sent away: %s", self._request.address, group.exceptions[0])
         except* Exception:
             connection.end(reasons.INTERNAL_ERROR)
             log.exception("connection of %s failed", self._request.address)
@@ -178,6 +181,8 @@ class Session:
             return refusal
         except LimitError as error:
             return Refuse("limit", str(error))
+        except BackplaneDown:
+            raise  # a refusal would keep the client from coming back
         except Exception as error:
             if not (isinstance(error, Disconnected) and socket.is_going):
                 error_id = new_error_id()

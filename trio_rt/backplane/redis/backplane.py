@@ -453,7 +453,7 @@ class RedisBackplane(Backplane):
 
     def keep_session(self, session: SavedSession) -> None:
         """See `Backplane`."""
-        self._keeper.keep(session)
+        self._keeper.change(session)
 
     async def end_session(self, session: SavedSession) -> bool:
         """See `Backplane`."""

@@ -95,7 +95,7 @@ class SessionKeeper:
         self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
         self._written: set[str] = set()
         self._dirty: dict[str, None] = {}
-        self._coming: dict[str, trio.Event] = {}  # sessions that are taken, and not connected yet
+        self._coming: dict[str, trio.Event] = {}  # sessions that are just being taken
         self._bell = Bell()
         self._node = node
         self._store = SessionStore(link, node, keys)
@@ -144,7 +144,6 @@ class SessionKeeper:
     def lose(self, session: SavedSession) -> None:
         """See `Backplane.lose_session`."""
         session.is_lost = True
-        self._arrive(session.membership.sid)
         self.change(session)
 
     async def end(self, session: SavedSession) -> bool:
@@ -154,7 +153,6 @@ class SessionKeeper:
             return False
         session.is_open = session.is_lost = False
         sid = session.membership.sid
-        self._arrive(sid)
         if self._sessions.get(sid) is session:
             del self._sessions[sid]
             self._dirty.pop(sid, None)
@@ -175,7 +173,7 @@ class SessionKeeper:
         """See `Backplane.find_session`. A client that is back waits for a Redis that is away."""
         sid = pid[:SID_CHARS]
         with trio.move_on_after(FIND_TIMEOUT):
-            while sid in self._coming:  # its client was cut again before it was connected
+            while sid in self._coming:  # by a connection of the client that is dead by now
                 await self._coming[sid].wait()
         local = self._sessions.get(sid)
         if local is not None and sid not in self._written:
@@ -214,19 +212,8 @@ class SessionKeeper:
         finally:
             if not is_taken:
                 session.is_lost = was_lost
-                self._arrive(sid)
+            self._coming.pop(sid).set()
         return is_taken
-
-    def keep(self, session: SavedSession) -> None:
-        """See `Backplane.keep_session`."""
-        self._arrive(session.membership.sid)
-        self.change(session)
-
-    def _arrive(self, sid: str) -> None:
-        """Whoever wants a session that was just coming back can look again."""
-        event = self._coming.pop(sid, None)
-        if event is not None:
-            event.set()
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane.recover`."""

@@ -1,0 +1,185 @@
+"""A cluster of processes, and a crowd of clients that flap between them."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import trio
+
+from tests.cluster.visitor import Publisher, Subscriber
+
+ROOMS = ("one", "two")
+SUBSCRIBERS = 40
+FLAPPING = 28
+PUBLISHERS = 20
+RATE = 500.0
+"""Events a second, of all publishers together."""
+
+STARTS_WITHIN = 20.0
+
+
+class Node:
+    """One process."""
+
+    def __init__(self, process: trio.Process, port: int) -> None:
+        self.process = process
+        self.port = port
+        self.is_open = True
+
+    def kill(self) -> None:
+        """Ends it, as power loss does."""
+        self.is_open = False
+        self.process.kill()
+
+    def terminate(self) -> None:
+        """Tells it to drain."""
+        self.is_open = False
+        self.process.send_signal(signal.SIGTERM)
+
+
+@asynccontextmanager
+async def open_nodes(urls: list[str]) -> AsyncGenerator[list[Node]]:
+    """A node for each URL of Redis."""
+    async with trio.open_nursery() as nursery:
+        nodes: list[Node] = []
+
+        async def start(url: str) -> None:
+            process = await nursery.start(_run, url)
+            with trio.fail_after(STARTS_WITHIN):
+                line = b""
+                while not line.endswith(b"\n"):
+                    got = await process.stdout.receive_some(64)
+                    assert got, "the node ended"
+                    line += got
+            nodes.append(Node(process, int(line)))
+
+        async with trio.open_nursery() as starting:
+            for url in urls:
+                starting.start_soon(start, url)
+        yield nodes
+        nursery.cancel_scope.cancel()
+
+
+async def _run(url: str, task_status: trio.TaskStatus[trio.Process]) -> None:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "tests.cluster.node", url], stdout=subprocess.PIPE
+    )
+    try:
+        task_status.started(process)
+        await process.wait()
+        await trio.sleep_forever()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+class Crowd:
+    """The clients of a cluster."""
+
+    def __init__(self, nodes: list[Node], seed: int = 7) -> None:
+        self.nodes = nodes
+        chance = random.Random(seed)
+        self._chance = chance
+        self.subscribers = [
+            Subscriber(f"s{number}", self.ports, chance, ROOMS[number % 2])
+            for number in range(SUBSCRIBERS)
+        ]
+        self.publishers = [
+            Publisher(f"p{number}", self.ports, chance, ROOMS, PUBLISHERS / RATE)
+            for number in range(PUBLISHERS)
+        ]
+        self._flaps = True
+
+    def ports(self) -> list[int]:
+        """Where clients may try their luck."""
+        return [node.port for node in self.nodes if node.is_open]
+
+    async def run(self, scope: trio.CancelScope) -> None:
+        """Keeps all clients coming back until the scope is cancelled."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                for visitor in (*self.subscribers, *self.publishers):
+                    nursery.start_soon(visitor.run)
+                for subscriber in self.subscribers[:FLAPPING]:
+                    nursery.start_soon(self._flap, subscriber)
+
+    async def _flap(self, subscriber: Subscriber) -> None:
+        await subscriber.joined.wait()
+        while True:
+            await trio.sleep(0.3 + 1.2 * self._chance.random())
+            if self._flaps:
+                subscriber.cut()
+
+    async def publish(self, seconds: float) -> None:
+        """All publish for so long, and get their last acknowledgement."""
+        for subscriber in self.subscribers:
+            await subscriber.joined.wait()
+        end = trio.current_time() + seconds
+        async with trio.open_nursery() as nursery:
+            for publisher in self.publishers:
+                nursery.start_soon(publisher.publish, lambda: trio.current_time() > end)
+
+    async def calm_down(self, within: float = 6.0) -> None:
+        """Nobody is cut any more, and everybody hears the last events."""
+        self._flaps = False
+        with trio.move_on_after(within):
+            while not all(self.missing(one) == set() for one in self.subscribers):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+    # What happened
+
+    def acknowledged(self, room: str) -> set[str]:
+        """Texts for a room that were acknowledged."""
+        return {
+            text
+            for publisher in self.publishers
+            for text in publisher.published[room]
+            if text in publisher.acknowledged
+        }
+
+    def missing(self, subscriber: Subscriber) -> set[str]:
+        """What was acknowledged and not heard."""
+        return self.acknowledged(subscriber.room) - {text for text, _ in subscriber.heard}
+
+    def check(self, *, may_begin_anew: bool = False) -> None:
+        """Nothing that was acknowledged is lost, doubled or out of order, and all came back."""
+        for one in self.subscribers:
+            texts = [text for text, _ in one.heard]
+            assert len(texts) == len(set(texts)), f"{one.name} heard something twice"
+            places = [tuple(map(int, offset.split("-"))) for _, offset in one.heard]
+            assert places == sorted(places), f"{one.name} heard something too late"
+            for publisher in self.publishers:
+                mine = [text for text in texts if text.startswith(f"{publisher.name}-")]
+                numbers = [int(text.partition("-")[2]) for text in mine]
+                assert numbers == sorted(numbers), f"{one.name}: {publisher.name} out of order"
+            if one.holes and may_begin_anew:
+                continue
+            assert not self.missing(one), f"{one.name} missed {sorted(self.missing(one))[:5]}"
+            assert one.began_anew == 0, f"{one.name} was not recovered"
+
+    def report(self) -> str:
+        """Numbers for people."""
+        heard = sum(len(one.heard) for one in self.subscribers)
+        back = sum(one.came_back for one in self.subscribers)
+        anew = sum(one.began_anew for one in self.subscribers)
+        acknowledged = sum(len(one.acknowledged) for one in self.publishers)
+        refused = sum(len(one.refused) for one in self.publishers)
+        return (
+            f"{acknowledged} acknowledged, {refused} refused, {heard} heard, "
+            f"{back} came back, {anew} began anew"
+        )
+
+
+@asynccontextmanager
+async def open_crowd(urls: list[str]) -> AsyncGenerator[Crowd]:
+    """Three nodes and their clients."""
+    async with open_nodes(urls) as nodes, trio.open_nursery() as nursery:
+        crowd, scope = Crowd(nodes), trio.CancelScope()
+        nursery.start_soon(crowd.run, scope)
+        yield crowd
+        scope.cancel()
