@@ -1,11 +1,14 @@
 """Real-time applications on Trio: a Socket.IO server and client with structured concurrency."""
 
 from trio_rt.auth import Anonymous, Authenticator, Handshake, JWTAuth, User
-from trio_rt.backplane.chosen import SocketIORedis
+from trio_rt.backplane.chosen import Redis, SocketIORedis
 from trio_rt.client import Change, Client, ClientConfig, ClientNamespace, open_client
 from trio_rt.config import Config
 from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import (
+    BackplaneDown,
+    BackplaneError,
+    BackplaneRefused,
     CallTimeout,
     Disconnected,
     LimitError,
@@ -40,6 +43,9 @@ __all__ = [
     "Anonymous",
     "Authenticator",
     "BacklogLimits",
+    "BackplaneDown",
+    "BackplaneError",
+    "BackplaneRefused",
     "Block",
     "CallTimeout",
     "Change",
@@ -69,6 +75,7 @@ __all__ = [
     "RealtimeError",
     "Reason",
     "ReconnectLimits",
+    "Redis",
     "Refuse",
     "Refused",
     "RemoteError",
