@@ -164,7 +164,7 @@ class Handlers:
         """
         check_server_event(event)
         if event in self.server_events:
-            raise MisuseError(f"server event {event!r} has a handler already: one event, one handler")
+            raise MisuseError(f"server event {event!r} has a handler: one event, one handler")
         handler = inspect_handler(event, function, first=(), verb="on_server_event")
         self.server_events[event] = handler
         return function

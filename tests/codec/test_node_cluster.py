@@ -141,6 +141,7 @@ def test_options_that_are_missing() -> None:
         pytest.param(packed("n", uid=7), id="a uid that is a number"),
         pytest.param(packed("n", *[b""] * 11), id="eleven attachments"),
         pytest.param(packed("n", opts={"rooms": [None]}), id="a room that is nothing"),
+        pytest.param(packed("n", opts={"rooms": ["a", ""]}), id="a room without a name"),
         pytest.param(packed("n", opts={"rooms": "room"}), id="a room alone"),
         pytest.param(packed("n", opts=[]), id="no options"),
         pytest.param(msgspec.msgpack.encode(["u"]), id="too short"),

@@ -168,6 +168,8 @@ def decode_broadcast(data: bytes) -> tuple[str, Envelope]:
     try:
         uid, packet, options = msgspec.structs.astuple(_decode_broadcast(data))
         encoded = write_event(packet)
+        if "" in options.rooms:
+            raise RemoteProtocolError("an event for a room without a name")
         envelope = Envelope(
             packet.nsp,
             options.names,

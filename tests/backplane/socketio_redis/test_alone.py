@@ -163,10 +163,15 @@ async def test_counted_once(both: list[Host], server: Valkey, key: str) -> None:
     async with nodes(server.url, key, 1):
         assert count_of(server, key) == 3
     await until(lambda: count_of(server, key) == 2)
-    for client in server.client.client_list():
-        if client["name"].endswith("-socketio"):
-            server.client.client_kill_filter(_id=client["id"])
-    await until(lambda: not backplane_of(both[0]).is_ready)
+
+    def listeners() -> set[str]:
+        clients = server.client.client_list()
+        return {client["id"] for client in clients if client["name"].endswith("-socketio")}
+
+    before = listeners()
+    for id in before:
+        server.client.client_kill_filter(_id=id)
+    await until(lambda: len(listeners() - before) == len(both))
     await until(lambda: all(backplane_of(host).is_ready for host in both))
     assert count_of(server, key) == 2
 

@@ -223,7 +223,10 @@ async def test_missed_and_recovered(both: Both) -> None:
 
 async def test_they_fetch_ours(both: Both) -> None:
     """fetchSockets finds our sockets with all that Node's have."""
-    client = await both.host.connect(auth={"rooms": ["a"], "name": "Ann", "token": "secret"})
+    client = await both.host.connect(
+        auth={"rooms": ["a"], "name": "Ann", "token": "secret"},
+        headers={"cookie": "secret", "authorization": "secret", "origin": "http://x"},
+    )
     await client.call("ready")
     await both.ours("b")
     there = await both.theirs("there", "a")
@@ -243,6 +246,8 @@ async def test_they_fetch_ours(both: Both) -> None:
     assert handshake["query"]["EIO"] == "4"
     assert handshake["issued"] > 1.6e12
     assert handshake["auth"] == {}
+    assert handshake["headers"] == {"origin": "http://x"}
+    assert handshake["xdomain"] is True
     assert handshake.keys() == {
         "headers", "time", "address", "xdomain", "secure", "issued", "url", "query", "auth"
     }  # fmt: skip
@@ -418,6 +423,26 @@ async def test_we_call_a_silent_one(both: Both) -> None:
     assert list(replies.answers.values()) == [1]
     assert len(replies.missing) == 1
     assert replies.missing_nodes == frozenset()
+
+
+async def test_responses_for_us_alone(both: Both, server: Valkey) -> None:
+    """Servers may be told to publish their responses for the asker alone."""
+    await both.js(
+        """
+        my.third = await server(key, {publishOnSpecificResponseChannel: true});
+        my.client = await connected(my.third);
+        my.client.on('question', (answer) => answer('third'));
+        """,
+        key=both.key,
+    )
+    await both.theirs("there")
+    await both.js("my.there.on('question', (answer) => answer('second'))")
+    await until(lambda: both.count(server) == 3)
+    total = await both.server.all.count()
+    assert (total.count, total.missing_nodes) == (2, frozenset())
+    replies = await both.server.all.call("question", timeout=3)
+    assert sorted(replies.answers.values()) == ["second", "third"]
+    assert await both.js("return (await my.third.fetchSockets()).length") == 2
 
 
 async def test_server_that_is_silent(both: Both, server: Valkey) -> None:

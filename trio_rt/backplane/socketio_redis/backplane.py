@@ -119,7 +119,8 @@ class SocketIORedisBackplane(MemoryBackplane):
                     work.start_soon(super().run)
                     work.start_soon(self._hear)
             finally:
-                await self._sending.finish(LEAVE_TIMEOUT)
+                with trio.move_on_after(LEAVE_TIMEOUT, shield=True):
+                    await self._sending.finish()
                 links.cancel()
 
     async def _run_links(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:

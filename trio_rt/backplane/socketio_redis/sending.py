@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 
-import trio
 from redis.exceptions import RedisError
 
 from trio_rt.backplane.redis.outgoing import AT_ONCE, MAX_COMMANDS, Outgoing
@@ -49,9 +48,9 @@ class Sending:
         """Sends until it is cancelled."""
         await self._outgoing.run()
 
-    async def finish(self, seconds: float) -> None:
+    async def finish(self) -> None:
         """Waits until all that was published is with Redis, at the end; `run` has to run."""
-        with trio.move_on_after(seconds, shield=True), suppress(BackplaneDown, RedisError):
+        with suppress(BackplaneDown, RedisError):
             for _ in range(MAX_COMMANDS // AT_ONCE + 1):
                 await self._outgoing.flush()
             if self._link.is_up:
