@@ -2,15 +2,19 @@
 
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 import trio
 
 from tests.rooms.tables import players
 from tests.rooms.town import Node, town
+from trio_rt.codec.room_requests import Back, Lost
+from trio_rt.errors import LocalError
 from trio_rt.reasons import Reason
 from trio_rt.rooms import Player, Room, on
 from trio_rt.rooms.cell import CHANNEL
 from trio_rt.rooms.keeping import LEASE
+from trio_rt.rooms.saved import VERSION_GAP
 
 
 class Shared(Room):
@@ -95,6 +99,62 @@ async def test_lost_on_another_node(autojump_clock, errors, notes) -> None:
     assert errors == []
 
 
+async def test_reports_that_overtake(autojump_clock, errors) -> None:
+    """Old news of a socket, told after newer ones, changes nothing."""
+    async with town(2, Shared) as [one, two]:
+        _, bob, id = await begun(one, two)
+        sid = next(iter(two.server.namespace("/games").sockets))
+        node = two.backplane.node
+        await two.rooms.finder.ask(id, Back("bob", sid, node, 10))
+        await two.rooms.finder.ask(id, Lost("bob", sid, node, 9, True))
+        assert one.room(id).members["bob"].connected
+        await two.rooms.finder.ask(id, Back("bob", sid, "a newer node", 1))
+        await two.rooms.finder.ask(id, Lost("bob", sid, node, 11, True))
+        assert one.room(id).members["bob"].connected
+        assert "room:dropped" not in bob.names()
+        await two.rooms.finder.ask(id, Lost("bob", sid, "a newer node", 2, True))
+        assert not one.room(id).members["bob"].connected
+    assert errors == []
+
+
+async def test_many_at_once_want_it(autojump_clock, errors) -> None:
+    """However many clients of one node want a room that is nowhere, it is activated once."""
+    async with town(2, Shared) as [one, two]:
+        guests = [await two.guest(f"guest {at}") for at in range(10)]
+        alice = await one.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await trio.sleep(1)
+        one.stop()
+        await trio.sleep(1)
+        views: list[Any] = []
+
+        async def join(guest: Any) -> None:
+            views.append(await guest.call("room:join", {"room": id}))
+
+        async with trio.open_nursery() as nursery:
+            for guest in guests:
+                nursery.start_soon(join, guest)
+        assert [view for view in views if "error" in view] == []
+        assert max(len(players(view)) for view in views) == 11
+        assert list(two.rooms.cells) == [id]
+    assert errors == []
+
+
+async def test_no_word_without_a_lease(autojump_clock, errors) -> None:
+    """What still runs of a room whose lease is over cannot tell anybody anything."""
+    async with town(1, Shared) as [one]:
+        alice = await one.guest("alice")
+        cell = one.room((await alice.call("room:create"))["room"])
+        lease = cell.lease
+        cell.lease = attrs.evolve(lease, expires=trio.current_time())
+        with pytest.raises(LocalError, match="another node"):
+            _ = cell.everybody
+        cell.lease = lease
+        await cell.everybody.emit("sum", 1)
+        assert await alice.hear("sum") == 1
+    assert errors == []
+
+
 async def test_node_stops(autojump_clock, errors, notes) -> None:
     """When the room's node stops in order, the room goes on elsewhere at once, with its state."""
     async with town(2, Shared) as [one, two]:
@@ -106,6 +166,7 @@ async def test_node_stops(autojump_clock, errors, notes) -> None:
         view = await bob.call("room:state")
         assert players(view) == ["alice", "bob"]
         assert [p["connected"] for p in view["players"]] == [False, True]
+        assert view["version"] >= VERSION_GAP
         alice = await two.guest("alice")
         await alice.call("room:join", {"room": id})
         assert ("return", "alice") in notes

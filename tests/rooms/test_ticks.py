@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("errors")
 class Clock(Room):
     """Ticks ten times a second, and takes as long as it is told."""
 
-    inputs = {"work": float, "grow": int}
+    inputs = {"work": float, "grow": int, "stop": bool}
     ticks_seen: ClassVar[list[tuple[float, Tick]]] = []
 
     async def run(self) -> None:
@@ -26,6 +26,8 @@ class Clock(Room):
             for input in tick.inputs:
                 if input.event == "work":
                     await trio.sleep(input.value)
+                elif input.event == "stop":
+                    await trio.sleep_forever()
                 else:
                     self.state["pad"] = "x" * input.value
             self.state["tick"] = tick.number
@@ -138,3 +140,20 @@ async def test_slow_reader(autojump_clock, seen) -> None:
         assert view["version"] >= versions[-1]
         assert view["state"]["tick"] > 100
         assert not slow.client.has_ended
+
+
+async def test_slow_reader_sees_the_last(autojump_clock) -> None:
+    """The last patch reaches even who did not read when it was sent."""
+    async with table(Clock) as here:
+        alice, slow = await here.guests("alice", "slow")
+        id = (await alice.call("room:create"))["room"]
+        await slow.call("room:join", {"room": id})
+        slow.client.pause()
+        await alice.call("grow", 60_000)
+        await trio.sleep(10)
+        await alice.call("stop", True)
+        await trio.sleep(5)
+        slow.client.resume()
+        await trio.sleep(1)
+        versions = [p["version"] for name, p in slow.heard() if name == "room:patch"]
+        assert versions[-1] == here.room(id).version

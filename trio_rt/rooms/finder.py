@@ -7,8 +7,8 @@ A room is on one node at a time, which has its lease. Whoever wants something of
     nobody has it                    it is activated here, from what was saved
     its node is dead                 the same, as soon as the lease has ended
 
-What a request did that was lost on its way to another node nobody knows: then the client is told
-so, and nothing is repeated.
+What a request did whose answer was lost on the way nobody knows. Coming and going is asked again,
+because it changes nothing the second time; of all else the client is told, and nothing is repeated.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from trio_rt.backplane.base import Backplane, Held, Lease
 from trio_rt.codec import questions, room_requests
 from trio_rt.codec.questions import ToRooms
 from trio_rt.codec.room_requests import (
+    Arrive,
     Asked,
+    Back,
     Denied,
     Done,
     Elsewhere,
+    Knock,
     Lost,
     RoomAnswer,
     RoomRequest,
@@ -57,6 +60,9 @@ ANSWER_GRACE = 5.0
 
 FIND_TIMEOUT = LEASE + 5.0
 """Seconds for which a room is looked for whose node is gone."""
+
+MAY_REPEAT = (Knock, Arrive, Lost, Back)
+"""Requests that do nothing the second time."""
 
 RETRY = 0.5
 """Seconds between two attempts."""
@@ -138,6 +144,8 @@ class Finder:
         answers = await self._backplane.ask(question, nodes=[node], timeout=FIND_TIMEOUT)
         if node not in answers.bodies:
             self._owners.pop(id, None)
+            if isinstance(request, MAY_REPEAT) and node not in self._backplane.nodes:
+                return Elsewhere()
             raise UNKNOWN
         return room_requests.decode_answer(answers.bodies[node])
 

@@ -74,8 +74,11 @@ class Life:
         self._room.cell = cell
         self._tasks = RoomNursery()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, started: Callable[[], None]) -> None:
         """Lives, until it is cancelled or something fails.
+
+        Args:
+            started: called when `on_start` has returned.
 
         Raises:
             Exception: the first failure.
@@ -87,7 +90,7 @@ class Life:
         failed = True
         try:
             try:
-                await self._tasks.run(lambda: self._main(task_status))
+                await self._tasks.run(lambda: self._main(started))
                 failed = False
             except trio.Cancelled:
                 failed = False
@@ -98,9 +101,9 @@ class Life:
                 cell.take_snapshot(self._room.snapshot())
             cell.tasks = None
 
-    async def _main(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _main(self, started: Callable[[], None]) -> None:
         await self._bounded(self._room.on_start)
-        task_status.started()
+        started()
         self._tasks.start_soon(self._play, name=f"run of room {self._cell.id}")
         await self._serve()
         await self._bounded(self._room.on_close, self._cell.closing)

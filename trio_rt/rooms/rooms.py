@@ -206,10 +206,13 @@ class Rooms:
     async def _live(
         self, cell: Cell, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
+        def started() -> None:
+            task_status.started()
+
         if cell.closing is not None:  # it crashed at its end
             cell.quiet.set()
             await trio.sleep_forever()
-        await Life(cell).run(task_status=task_status)
+        await Life(cell).run(started)
 
     def retire(self, cell: Cell) -> None:
         """A room is to be closed, for the reason that it has noted."""
