@@ -104,16 +104,18 @@ async def readmit(app: App, socket: Socket, session: SavedSession, claim: Claim)
 
 
 def _last_seen(session: SavedSession, claim: Claim) -> Position | None:
-    """What the client has got; None if its offset is none of ours.
+    """What the client has got; None if its offset is none of ours, or from too long ago.
 
     An offset from before the session is what is left of an earlier one: then nothing of this one
     has arrived.
     """
     since = session.membership.since
-    if claim.offset is None:
-        return since
-    position = parse_position(claim.offset)
-    return None if position is None else max(position, since)
+    if claim.offset is not None:
+        position = parse_position(claim.offset)
+        if position is None:
+            return None
+        since = max(position, since)
+    return None if since < session.membership.whole_since else since
 
 
 async def _end_old_connection(app: App, socket: Socket, session: SavedSession) -> bool:

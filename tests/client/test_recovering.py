@@ -15,7 +15,9 @@ from trio_rt import (
     open_client,
 )
 from trio_rt.client import Client
+from trio_rt.machine.membership import MAX_LEFT
 from trio_rt.testing import CutWire, Link, MemoryDialer, hosting
+from trio_rt.transport.memory import memory_wire_pair
 from trio_rt.transport.wire import Wire
 
 STEADY = ReconnectLimits(backoff_base=1, backoff_max=1)
@@ -227,3 +229,36 @@ async def test_order_behind_a_handler_that_gave_up(autojump_clock: MockClock) ->
         host.stop()
         await wait_lost(client)
     assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("rooms", [3, MAX_LEFT + 1])
+async def test_many_rooms_left(autojump_clock: MockClock, rooms: int) -> None:
+    """What was missed in rooms that were left comes too; where there were too many to remember the
+    client is told that it was not recovered."""
+    server = Server(auth=Anonymous())
+    seen: list[int] = []
+    async with trio.open_nursery() as nursery, hosting(server) as host:
+        link = Link(0.0, 65_536)
+        nursery.start_soon(link.run)
+        dial = MemoryDialer(host, lambda: (link.client, link.server))
+        async with open_client("http://x", dial=dial, reconnect=STEADY) as client:
+
+            @client.on("n")
+            async def on_n(n: int) -> None:
+                seen.append(n)
+
+            await client.wait_connected()
+            (socket,) = server.namespace("/").sockets.values()
+            link.down.cut()
+            for n in range(rooms):
+                await socket.join(f"room {n}")
+                await server.to(f"room {n}").emit("n", n)
+                await socket.leave(f"room {n}")
+            dial.new_wires = memory_wire_pair
+            link.drop()
+            await wait_lost(client)
+            await client.wait_connected()
+            await wait_all_tasks_blocked()
+            assert client.recovered is (rooms < MAX_LEFT)
+        nursery.cancel_scope.cancel()
+    assert seen == (list(range(rooms)) if rooms < MAX_LEFT else [])

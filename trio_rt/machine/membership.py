@@ -14,8 +14,8 @@ from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.position import START, Position
 
 MAX_LEFT = 64
-"""Rooms a session has left that are remembered. Older ones are forgotten, and with them what was
-on its way there."""
+"""Rooms a session has left that are remembered. Older ones are forgotten: whoever may have missed
+something from that time is not recovered."""
 
 
 @attrs.frozen
@@ -58,6 +58,12 @@ class Membership:
     def rooms(self) -> frozenset[str]:
         """The rooms it is in."""
         return frozenset(self._joined)
+
+    @property
+    def whole_since(self) -> Position:
+        """From here on all rooms are known that it was in; before that some may be forgotten."""
+        oldest = self._left[0].until if len(self._left) == MAX_LEFT else None
+        return self.since if oldest is None else oldest
 
     def join(self, room: str, position: Position) -> None:
         """It joined a room; one that it is in already stays as it is."""
