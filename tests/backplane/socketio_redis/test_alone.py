@@ -13,7 +13,7 @@ import trio
 from tests.backplane.redis.waiting import until
 from tests.backplane.socketio_redis.cluster import QUICK, new_node
 from tests.parts.valkey import Valkey
-from trio_rt import MisuseError, SocketIORedis
+from trio_rt import BackplaneRefused, MisuseError, SocketIORedis
 from trio_rt.backplane.base import Backplane
 from trio_rt.backplane.socketio_redis import SocketIORedisBackplane
 from trio_rt.backplane.socketio_redis.names import Names
@@ -314,6 +314,43 @@ async def test_last_words(server: Valkey, key: str) -> None:
             for number in range(500):
                 await speaker.app.to("a").emit("n", number)
         assert [await client.expect("n") for _ in range(500)] == list(range(500))
+
+
+async def test_crowd(both: list[Host]) -> None:
+    """A loop of emissions is no faster than Redis takes them: none is dropped."""
+    client = await come(both[1], "end")
+    for number in range(15_000):
+        await both[0].app.to("nobody").emit("n", number)
+    await both[0].app.to("end").emit("end")
+    await client.expect("end")
+    assert backplane_of(both[0]).dropped == 0
+
+
+async def test_too_much(both: list[Host], server: Valkey, caplog) -> None:
+    """What does not wait is dropped when too much waits, and that is said once."""
+    client = await come(both[1], "a")
+    text = "x" * 1_000_000
+    for _ in range(12):
+        both[0].app.to("nobody").emit_nowait("n", text)
+    assert 3 <= backplane_of(both[0]).dropped <= 5
+    assert len([r for r in caplog.records if "events stay on this node" in r.message]) == 1
+    while not client.rest():
+        await both[0].app.to("a").emit("n", 1)
+        await trio.sleep(0.01)
+
+
+async def test_no_right_to_listen(own_server: Valkey, key: str) -> None:
+    """A server that may not listen says so at the start, instead of being deaf."""
+    own_server.client.acl_setuser(
+        "deaf", enabled=True, passwords=["+secret"], commands=["+@all"], channels=["other"]
+    )
+    url = own_server.url.replace("redis://", "redis://deaf:secret@")
+    backplane = SocketIORedis.from_url(url, key=key)
+    backplane.open(Config())
+    backplane.begin_namespace("/")
+    refused = pytest.RaisesExc(BackplaneRefused, match="no right to listen")
+    with trio.fail_after(5), pytest.RaisesGroup(refused, flatten_subgroups=True):
+        await backplane.run()
 
 
 # --- Names

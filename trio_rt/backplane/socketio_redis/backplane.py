@@ -146,6 +146,7 @@ class SocketIORedisBackplane(MemoryBackplane):
 
     async def publish(self, envelope: Envelope) -> Position:
         """See `Backplane`. It is this node's at once; the others get it if Redis is there."""
+        await self._sending.wait_room()
         position = await super().publish(envelope)
         self._publish(envelope)
         return position

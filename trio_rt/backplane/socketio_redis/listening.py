@@ -17,7 +17,7 @@ from trio_rt.backplane.redis.link import Link
 from trio_rt.backplane.redis.redial import Redial
 from trio_rt.backplane.redis.resp import PushNotification
 from trio_rt.backplane.socketio_redis.names import Names
-from trio_rt.errors import BackplaneDown
+from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
 from trio_rt.schedule.bell import Bell
 
@@ -60,6 +60,8 @@ class Listening:
         self._meaning: dict[bytes, tuple[Kind, str]] = {}
         self._bell = Bell()
         self._link: Link | None = None
+        self._was_whole = False
+        self._refusal: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -92,7 +94,7 @@ class Listening:
         """Listens until it is cancelled.
 
         Raises:
-            BackplaneRefused: if the first connection is refused for good.
+            BackplaneRefused: if the first connection, or what it listens to, is refused for good.
         """
         while True:
             link = Link(await self._redial.connect(), self._settings, self)
@@ -100,6 +102,8 @@ class Listening:
                 nursery.start_soon(self._serve, link)
                 await link.run()
                 nursery.cancel_scope.cancel()
+            if self._refusal is not None and not self._was_whole:
+                raise BackplaneRefused(self._refusal)
             self._lose(link.ended or "")
 
     def receive_nowait(self) -> list[Heard]:
@@ -137,7 +141,8 @@ class Listening:
         except BackplaneDown as down:
             link.close(str(down))  # idempotent: it has ended, and says so itself
         except RedisError as error:
-            link.close(f"no right to listen: {error}")
+            self._refusal = f"no right to listen to other servers: {error}"
+            link.close(self._refusal)
 
     async def _change(self, link: Link) -> None:
         while unwanted := self._active - self._wanted.keys():
@@ -151,6 +156,7 @@ class Listening:
             await link.subscribe("PSUBSCRIBE", [self._names.broadcasts(namespace)])
             await link.subscribe("SUBSCRIBE", self._channels(namespace))
             self._active.add(namespace)
+        self._was_whole = True
 
     def _channels(self, namespace: str) -> list[bytes]:
         names = self._names
