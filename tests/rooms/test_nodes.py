@@ -14,7 +14,6 @@ from trio_rt.reasons import Reason
 from trio_rt.rooms import Player, Room, on
 from trio_rt.rooms.cell import CHANNEL
 from trio_rt.rooms.keeping import LEASE
-from trio_rt.rooms.saved import VERSION_GAP
 
 
 class Shared(Room):
@@ -166,7 +165,7 @@ async def test_node_stops(autojump_clock, errors, notes) -> None:
         view = await bob.call("room:state")
         assert players(view) == ["alice", "bob"]
         assert [p["connected"] for p in view["players"]] == [False, True]
-        assert view["version"] >= VERSION_GAP
+        assert view["version"] > 100_000  # so that nobody applies a patch to what was not saved
         alice = await two.guest("alice")
         await alice.call("room:join", {"room": id})
         assert ("return", "alice") in notes
