@@ -27,7 +27,7 @@ from trio_rt.transport.messages import MessageStream
 from trio_rt.transport.wire import Wire
 
 DIALLING = ReconnectLimits(backoff_base=0.5, backoff_max=2.0, connect_timeout=8.0)
-MAX_AGE = 40.0
+MAX_AGE = 100.0
 """Seconds after which a client gives an event up: a server knows a key again for longer than that
 and the time in which a dead connection is noticed."""
 
@@ -129,14 +129,16 @@ class Tap(MessageStream):
 class Player:
     """One user's client, and everything that it went through."""
 
-    def __init__(self, index: int, journal: Journal, hello: list[Any], most: int) -> None:
+    def __init__(
+        self, index: int, journal: Journal, hello: list[Any], most: int, weather: Weather
+    ) -> None:
         self.index = index
         self.journal = journal
         self.hello = hello
         """What a server does for it in `on_connect`."""
         self.most = most
         """Events that it may have to tell."""
-        self.weather = Weather()
+        self.weather = weather
         self.looks = 0.0
         """Seconds that a server takes to look at it, twice."""
         self.handler_naps = 0.0

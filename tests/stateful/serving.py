@@ -1,11 +1,12 @@
 """One life of a server: handlers that do what they are told, and write it down."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from tests.stateful.journal import NEVER, Journal, Limits, Run, Said, Stay, Visit
-from trio_rt import CallTimeout, Config, Socket
+from trio_rt import CallTimeout, Config, Disconnected, Socket
 from trio_rt.app import App
 from trio_rt.auth import Authenticator, Handshake, User
 from trio_rt.reasons import Reason
@@ -20,10 +21,10 @@ CONFIG = Config(
     recovery_window=20.0,
     history_timeout=30.0,
     history_events=8,
-    disconnect_timeout=2.0,
+    disconnect_timeout=0.7,
     auth_timeout=20.0,
     connect_timeout=10.0,
-    once_window=60.0,
+    once_window=120.0,
 )
 LIMITS = Limits(CONFIG.recovery_window, CONFIG.history_events, CONFIG.history_timeout)
 
@@ -41,7 +42,8 @@ TAIL = "1763846400000-7"
 
 Step = tuple[Any, ...] | list[Any]
 """("join", room), ("leave", room), ("say", rooms, excepted, how, shape), ("nap", seconds),
-("ask",), ("put out",). The room "me" is the socket itself; no rooms are everybody."""
+("ask",), ("fill", text) that does nothing. The room "me" is the socket itself; no rooms are
+everybody."""
 
 
 class Doorman(Authenticator):
@@ -182,6 +184,13 @@ class Life:
                 await trio.sleep(more[0])
             elif what == "ask":
                 await self._ask(socket)
+
+    async def move(self, player: int, steps: list[Step]) -> None:
+        """The same without being told to by the client, which may be gone without our knowing."""
+        for socket in list(self.app.namespace("/").sockets.values()):
+            if socket.handshake.auth["player"] == player:
+                with suppress(Disconnected):
+                    await self.perform(socket, steps)
 
     async def _join(self, socket: Socket, room: str) -> None:
         stay = Stay(room, self.journal.moment())

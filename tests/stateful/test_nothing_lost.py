@@ -46,8 +46,9 @@ STEP = st.one_of(
     SAY,
     SAY,
     st.tuples(st.just("leave"), ROOMS),
-    st.tuples(st.just("nap"), st.sampled_from([0.0, 0.1, 1.0, 3.0])),
+    st.tuples(st.just("nap"), st.sampled_from([0.0, 0.1, 1.0])),
     st.just(("ask",)),
+    st.just(("fill", "x" * 400)),
 )
 WEATHER = st.builds(
     Weather,
@@ -115,11 +116,12 @@ class NothingLost(RuleBasedStateMachine):
         random=st.random_module(),
         hellos=st.lists(HELLO, min_size=2, max_size=2),
         most=st.sampled_from([1_000, 1_000, 3]),
+        weather=WEATHER | st.just(Weather()),
     )
-    def begin(self, random: Any, hellos: list[Any], most: int) -> None:
+    def begin(self, random: Any, hellos: list[Any], most: int, weather: Weather) -> None:
         self._start_server()
         for hello in hellos:
-            self._open_client(hello, most)
+            self._open_client(hello, most, weather)
         self.do("quiet", trio.lowlevel.checkpoint)
 
     def _start_server(self) -> None:
@@ -153,11 +155,21 @@ class NothingLost(RuleBasedStateMachine):
     @rule(say=SAY, pace=PACE)
     def server_says(self, say: Any, pace: Any) -> None:
         """Without a client that asks for it."""
+        self._say(pace, say)
+
+    def _say(self, pace: Any, say: Any) -> None:
         assert self.life is not None
         _, rooms, excepted, how, shape = say
         rooms = [room for room in rooms if room != "me"]
         excepted = [room for room in excepted if room != "me"]
         self.do(pace, self._start, self.life.say, "", rooms, excepted, how, shape)
+
+    @rule(who=PLAYERS, what=st.sampled_from(["join", "leave"]), room=ROOMS, say=SAY, pace=PACE)
+    def server_moves(self, who: int, what: str, room: str, say: Any, pace: Any) -> None:
+        """A client into a room or out of it, when it has said something there."""
+        assert self.life is not None
+        steps = [("say", [room], *say[2:]), (what, room)]
+        self.do(pace, self._start, self.life.move, self.player(who).index, steps)
 
     async def _start(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         self.run.nursery.start_soon(function, *args)
@@ -165,22 +177,22 @@ class NothingLost(RuleBasedStateMachine):
 
     # The clients
 
-    def _open_client(self, hello: list[Any], most: int) -> None:
-        player = Player(len(self.players), self.journal, hello, most)
+    def _open_client(self, hello: list[Any], most: int, weather: Weather) -> None:
+        player = Player(len(self.players), self.journal, hello, most, weather)
         player.life = self.life
         self.players.append(player)
         self.do(0, self.run.nursery.start, player.play)
 
     @precondition(lambda self: sum(player.is_playing for player in self.players) < MAX_PLAYERS)
-    @rule(hello=HELLO, most=st.sampled_from([1_000, 3]), pace=PACE)
-    def client_opens(self, hello: list[Any], most: int, pace: Any) -> None:
-        self._open_client(hello, most)
+    @rule(hello=HELLO, most=st.sampled_from([1_000, 3]), weather=WEATHER, pace=PACE)
+    def client_opens(self, hello: list[Any], most: int, weather: Weather, pace: Any) -> None:
+        self._open_client(hello, most, weather)
         self.do(pace, trio.lowlevel.checkpoint)
 
     @rule(
         who=PLAYERS,
         steps=st.lists(STEP, min_size=1, max_size=3),
-        timeout=st.sampled_from([None, 1.0, 60.0, 60.0]),
+        timeout=st.sampled_from([None, 1.0, 90.0, 90.0]),
         has_tail=st.booleans(),
         pace=PACE,
     )
@@ -194,7 +206,7 @@ class NothingLost(RuleBasedStateMachine):
     def client_publishes(self, who: int, says: list[Any], pace: Any) -> None:
         """Several emissions, one behind the other."""
         for say in says:
-            self.do(0, self.player(who).tell, [say], 60.0, False)
+            self.do(0, self.player(who).tell, [say], 90.0, False)
         self.do(pace, trio.lowlevel.checkpoint)
 
     @rule(who=PLAYERS, what=st.sampled_from(["now", "now", "leave", "again"]), pace=PACE)
@@ -207,7 +219,7 @@ class NothingLost(RuleBasedStateMachine):
             self.do(pace, player.disconnect)
         elif player.is_playing:
             self.do(pace, player.leave)
-            self._open_client(player.hello, player.most)
+            self._open_client(player.hello, player.most, player.weather)
 
     # The network
 
@@ -252,13 +264,22 @@ class NothingLost(RuleBasedStateMachine):
             self.do_now(pace, stalls[lanes].stall)
         player.is_stalled = not player.is_stalled
 
-    @rule(who=PLAYERS, seconds=st.sampled_from([0.5, 5.0, 16.0, 25.0]))
-    def network_is_away(self, who: int, seconds: float) -> None:
+    @rule(
+        who=PLAYERS,
+        seconds=st.sampled_from([0.5, 5.0, 16.0, 25.0]),
+        before=st.none() | SAY,
+        missed=st.lists(SAY, max_size=2),
+    )
+    def network_is_away(self, who: int, seconds: float, before: Any, missed: list[Any]) -> None:
         """From a break that both ends notice, for a while in which others go on."""
         player = self.player(who)
+        if before is not None:
+            self._say("quiet", before)
         player.no_network_until = self.run.step(now) + seconds
         if player.link is not None:
             self.do_now("quiet", player.link.drop)
+        for say in missed:
+            self._say(0, say)
 
     # Time
 
