@@ -348,6 +348,9 @@ class Namespace(Registry):
         """
         for socket in list(self._members(room) if room else self.sockets.values()):
             socket.connection.stop(HISTORY_LOST)
+            self.sockets.pop(socket.id, None)  # nothing newer may reach it before it knows
+            for name in socket.rooms:
+                self._drop_member(name, socket)
 
     def next_ack_id(self) -> int:
         """A new id for acknowledgements; one counter serves all sockets of the namespace."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import trio
 
@@ -151,16 +152,37 @@ class Crowd:
         for one in self.subscribers:
             texts = [text for text, _ in one.heard]
             assert len(texts) == len(set(texts)), f"{one.name} heard something twice"
-            places = [tuple(map(int, offset.split("-"))) for _, offset in one.heard]
+            places = [_place(offset) for _, offset in one.heard]
             assert places == sorted(places), f"{one.name} heard something too late"
             for publisher in self.publishers:
                 mine = [text for text in texts if text.startswith(f"{publisher.name}-")]
                 numbers = [int(text.partition("-")[2]) for text in mine]
                 assert numbers == sorted(numbers), f"{one.name}: {publisher.name} out of order"
+            self._check_stretches(one)
             if one.holes and may_begin_anew:
                 continue
             assert not self.missing(one), f"{one.name} missed {sorted(self.missing(one))[:5]}"
             assert one.began_anew == 0, f"{one.name} was not recovered"
+
+    def _check_stretches(self, one: Subscriber) -> None:
+        """Between two times that it was told that it missed something, it missed nothing."""
+        everything = {
+            offset: text
+            for other in self.subscribers
+            if other.room == one.room
+            for text, offset in other.heard
+        }
+        edges = [0, *one.holes, len(one.heard)]
+        for start, end in pairwise(edges):
+            stretch = {_place(offset) for _, offset in one.heard[start:end]}
+            if stretch:
+                first, last = min(stretch), max(stretch)
+                missing = {p for p in map(_place, everything) if first < p < last} - stretch
+                after = sum(place > min(missing, default=last) for place in stretch)
+                assert not missing, (
+                    f"{one.name} has a silent hole: {len(missing)} from {min(missing)} to "
+                    f"{max(missing)}, and {after} behind; it was told at {edges}"
+                )
 
     def report(self) -> str:
         """Numbers for people."""
@@ -173,6 +195,10 @@ class Crowd:
             f"{acknowledged} acknowledged, {refused} refused, {heard} heard, "
             f"{back} came back, {anew} began anew"
         )
+
+
+def _place(offset: str) -> tuple[int, ...]:
+    return tuple(map(int, offset.split("-")))
 
 
 @asynccontextmanager

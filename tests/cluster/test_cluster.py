@@ -77,7 +77,7 @@ async def test_redis_is_killed(own_server: valkey.Valkey) -> None:
             await trio.sleep(BEFORE)
             own_server.kill()
             await trio.sleep(1.0)
-            await trio.to_thread.run_sync(own_server.start)
+            own_server.start()
 
         await crowd.publish(0.1)
         nursery.start_soon(fail)

@@ -67,7 +67,8 @@ class Visitor:
             except* trio.TooSlowError:
                 pass
             finally:
-                self.connected = trio.Event()
+                if self.connected.is_set():  # else somebody waits for it
+                    self.connected = trio.Event()
                 if self._stream is not None:
                     await trio.aclose_forcefully(self._stream)
                     self._stream = None
@@ -187,8 +188,8 @@ class Subscriber(Visitor):
         self._is_in = False
 
     def begin_anew(self) -> None:
-        """It is in no room any more."""
-        if self._is_in:
+        """It is in no room any more, or not yet."""
+        if self.heard:
             self.holes.append(len(self.heard))
         self._is_in = False
 
@@ -241,13 +242,13 @@ class Publisher(Visitor):
         self._answer = trio.Event()
         self._pending = number
         while not self._answer.is_set():
-            await self.connected.wait()
+            connected = self.connected
+            await connected.wait()
             try:
                 await self.send(f'42{number}["pub","{room}","{text}","{self.name}.{number}"]')
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 await trio.sleep(RETRY)
                 continue
-            connected = self.connected
             while not self._answer.is_set() and self.connected is connected:
                 with trio.move_on_after(0.05):
                     await self._answer.wait()
