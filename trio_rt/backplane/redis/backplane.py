@@ -286,6 +286,7 @@ class RedisBackplane(Backplane):
         supervisor = Supervisor(on_end=_climb)
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)
+            await trio.lowlevel.checkpoint_if_cancelled()  # it takes no children any more then
             for name, part in (
                 ("feed", self._feed.run),
                 ("heartbeat", self._beat),
