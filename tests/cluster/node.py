@@ -44,11 +44,8 @@ async def main(url: str) -> None:
     """Serves until SIGTERM."""
     server = new_server(url)
 
-    async def tell(task_status: trio.TaskStatus[Server]) -> None:
-        await server.serve("127.0.0.1", 0, task_status=task_status)
-
     async with trio.open_nursery() as nursery:
-        await nursery.start(tell)
+        await nursery.start(server.serve, "127.0.0.1", 0)
         print(server.port, flush=True)
         with trio.open_signal_receiver(15) as signals:
             async for _ in signals:

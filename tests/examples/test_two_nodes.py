@@ -27,7 +27,8 @@ async def running(port: int, url: str) -> AsyncGenerator[trio.Process]:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            await process.wait()
+            with trio.move_on_after(STARTS_WITHIN, shield=True):
+                await process.wait()
 
 
 async def listening(port: int) -> None:
