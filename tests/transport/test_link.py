@@ -49,6 +49,15 @@ async def test_cut_anywhere(cut: int) -> None:
         assert await read(link.client) == b"down"
 
 
+async def test_cut_for_good() -> None:
+    """A lane that was cut does not come to life by another cut: there would be a hole in it."""
+    async with open_link() as link:
+        link.up.cut()
+        link.up.cut(after_bytes=100)
+        await link.client.send_all(b"abc")
+        assert await read(link.server) == b""
+
+
 async def test_break_in_the_middle(autojump_clock: MockClock) -> None:
     """Both ends may be told, when what arrives before the break was read."""
     async with open_link() as link:

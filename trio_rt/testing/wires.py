@@ -94,14 +94,15 @@ class Lane:
         self._passing.set()
 
     def cut(self, after_bytes: int = 0, then: Callable[[], None] | None = None) -> None:
-        """Everything is lost from here on, and nobody is told.
+        """Everything is lost from here on, and nobody is told. What is cut stays so.
 
         Args:
             after_bytes: so many more arrive first: a cut in the middle of a frame.
             then: called when they have been read, such as `link.drop`.
         """
-        self._left, self._then = after_bytes, then
-        if not after_bytes:
+        self._left = after_bytes if self._left is None else min(self._left, after_bytes)
+        self._then = then
+        if not self._left:
             self._then = None
             if then is not None:
                 then()
