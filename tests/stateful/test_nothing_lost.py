@@ -251,9 +251,15 @@ class NothingLost(RuleBasedStateMachine):
         lane = link.up if is_up else link.down
         self.do_now(pace, lane.cut, after, None if told == "nobody" else drop)
 
-    @rule(who=PLAYERS, lanes=st.sampled_from(["up", "down", "both"]), pace=PACE)
-    def wire_stalls(self, who: int, lanes: str, pace: Any) -> None:
-        """Or goes on, if it was stalled."""
+    @rule(
+        who=PLAYERS,
+        lanes=st.sampled_from(["up", "down", "both"]),
+        tells=st.integers(0, 5),
+        breaks=st.booleans(),
+        pace=PACE,
+    )
+    def wire_stalls(self, who: int, lanes: str, tells: int, breaks: bool, pace: Any) -> None:
+        """While the client goes on to tell, more than a wire may take; or goes on, or breaks."""
         player = self.player(who)
         if player.link is None:
             return
@@ -261,7 +267,10 @@ class NothingLost(RuleBasedStateMachine):
             self.do_now(pace, player.link.resume)
         else:
             stalls = {"up": player.link.up, "down": player.link.down, "both": player.link}
-            self.do_now(pace, stalls[lanes].stall)
+            self.do_now(0, stalls[lanes].stall)
+            for _ in range(tells):
+                self.do("quiet", player.tell, [("fill", "x" * 400)], None, False)
+            self.do_now(pace, player.link.drop if breaks else list)
         player.is_stalled = not player.is_stalled
 
     @rule(
