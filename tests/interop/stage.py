@@ -61,6 +61,7 @@ class Stage:
 
     async def serve(self, server: Server, port: int = 0) -> None:
         """Serve the server until the test ends, or `stop`."""
+        server.configure(web_port=0)  # the port above a given one may be somebody else's
         self._ended[server] = trio.Event()
         with trio.fail_after(DEADLINE):
             await self.nursery.start(self._serve, server, port)
