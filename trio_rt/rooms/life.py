@@ -113,6 +113,9 @@ class Life:
     async def _play(self) -> None:
         """The program's `run`, once for each game."""
         cell = self._cell
+        await cell.wait_while(Phase.ENDED)  # a life that begins between two games
+        if cell.lobby.phase is Phase.CLOSED:
+            return
         while True:
             games, plays = cell.games, cell.lobby.phase is Phase.PLAYING
             result = await self._room.run()
