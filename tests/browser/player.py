@@ -1,0 +1,164 @@
+"""Somebody who plays the lobby example."""
+
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, expect
+
+expect.set_options(timeout=10_000)
+
+KEYS = {"up": "ArrowUp", "right": "ArrowRight", "down": "ArrowDown", "left": "ArrowLeft"}
+
+
+class Player:
+    """A browser context with the game's page, in the words of the page.
+
+    Args:
+        context: owned from here on.
+        url: where the page is; with a room and a code behind it, an invitation.
+        artifacts: the folder for screenshots.
+    """
+
+    def __init__(self, context: BrowserContext, url: str, artifacts: Path) -> None:
+        self._context = context
+        self._artifacts = artifacts
+        self._complaints: list[str] = []
+        self.name = ""
+        self.page = context.new_page()
+        self.page.on("console", self._complain)
+        self.page.on("pageerror", lambda error: self._complaints.append(str(error)))
+        self.page.goto(url)
+
+    def part(self, name: str) -> Locator:
+        """A part of the page, by its data-testid."""
+        return self.page.get_by_test_id(name)
+
+    # What is done
+
+    def log_in(self, name: str) -> None:
+        """Give a name, and be connected."""
+        self.name = name
+        self.part("login-name").fill(name)
+        self.part("login-submit").click()
+        self.sees_connection("connected")
+
+    def makes_room(self, title: str, *, is_private: bool = False) -> None:
+        """Have a room of one's own."""
+        self.part("room-title").fill(title)
+        self.part("room-private").set_checked(is_private)
+        self.part("create").click()
+        self.sees_room(title)
+
+    def joins(self, title: str) -> None:
+        """Take a seat in a room of the list."""
+        self.entry(title).get_by_test_id("join").click()
+        self.sees_room(title)
+
+    def watches(self, title: str) -> None:
+        """Watch in a room of the list."""
+        self.entry(title).get_by_test_id("watch").click()
+        self.sees_room(title)
+
+    def gets_ready(self) -> None:
+        """Say so."""
+        self.part("ready").click()
+
+    def invites(self) -> str:
+        """The link of an invitation."""
+        self.part("invite").click()
+        expect(self.part("invite-link")).to_be_visible()
+        return self.part("invite-link").input_value()
+
+    def runs(self, *headings: str) -> None:
+        """Press one arrow after the other."""
+        for heading in headings:
+            self.page.keyboard.press(KEYS[heading])
+
+    def loses_connection(self) -> None:
+        """Be without a network, and see it."""
+        self._context.set_offline(True)
+        self.sees_connection("reconnecting")
+
+    def finds_connection(self) -> None:
+        """Have a network again, and be connected by it."""
+        self._context.set_offline(False)
+        self.sees_connection("connected")
+        self.expects_complaints()  # the console tells of each attempt that failed
+
+    # What is seen
+
+    def entry(self, title: str) -> Locator:
+        """A room in the list."""
+        return self.part("room-item").filter(has_text=title)
+
+    def seat(self, name: str) -> Locator:
+        """A player in the room."""
+        return self.page.locator(f'[data-testid=player][data-id="{name}"]')
+
+    def score(self, name: str) -> int:
+        """The tiles of a player."""
+        return int(self.seat(name).get_by_test_id("score").inner_text())
+
+    def sees_connection(self, state: str) -> None:
+        """That is the state of the connection."""
+        expect(self.part("connection-state")).to_have_attribute("data-state", state)
+
+    def sees_room(self, title: str) -> None:
+        """The page shows this room."""
+        expect(self.part("room")).to_be_visible()
+        expect(self.part("title")).to_have_text(title)
+
+    def sees_lobby(self) -> None:
+        """The page shows the list."""
+        expect(self.part("lobby")).to_be_visible()
+
+    def sees_players(self, *names: str) -> None:
+        """Exactly these have seats, in any order."""
+        expect(self.part("player")).to_have_count(len(names))
+        for name in names:
+            expect(self.seat(name)).to_be_visible()
+
+    def sees_phase(self, phase: str) -> None:
+        """So far is the game."""
+        expect(self.part("room")).to_have_attribute("data-phase", phase)
+
+    def sees_facts(self, name: str, facts: str) -> None:
+        """So much is told of a player."""
+        expect(self.seat(name).locator(".facts")).to_have_text(facts)
+
+    def sees_score_above(self, name: str, tiles: int) -> None:
+        """A player has more tiles than that."""
+        self.page.wait_for_function(
+            """([name, tiles]) => Number(document.querySelector(
+                `[data-testid=player][data-id="${name}"] [data-testid=score]`
+              )?.textContent) > tiles""",
+            arg=[name, tiles],
+        )
+
+    def sees_notice(self, text: str) -> None:
+        """The page said this a moment ago."""
+        expect(self.part("notice").get_by_text(text, exact=True)).to_be_visible()
+
+    def fits(self) -> bool:
+        """Whether nothing has to be scrolled sideways."""
+        return bool(
+            self.page.evaluate(
+                "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+            )
+        )
+
+    def expects_complaints(self) -> None:
+        """Forget what the console has said so far, which this test provoked."""
+        self._complaints.clear()
+
+    def takes_picture(self, name: str) -> None:
+        """Keep a screenshot."""
+        self.page.screenshot(path=self._artifacts / f"lobby-{name}.png", animations="disabled")
+
+    def close(self) -> None:
+        """Leave. The page must not have complained in the console."""
+        self._context.close()
+        assert self._complaints == []
+
+    def _complain(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self._complaints.append(message.text)
