@@ -21,9 +21,17 @@ import trio
 from msgspec import Meta
 from turf import COLOURS, HZ, Arena, Heading
 
-from trio_rt import JWTAuth, Reason, Request, Response, Server
-from trio_rt.machine.lobby_effects import Phase
-from trio_rt.rooms import Player, Room, on
+from trio_rt import (
+    JWTAuth,
+    Phase,
+    Player,
+    Reason,
+    Request,
+    Response,
+    Room,
+    Server,
+    on,
+)
 
 HOST = "127.0.0.1"  # this computer only: the login below lets anybody be anybody
 ROUND_SECONDS = float(os.environ.get("ROUND_SECONDS", "60"))
@@ -72,21 +80,26 @@ class Turf(Room):
     async def run(self) -> None:
         """One round, and again for each rematch."""
         await self.ready_check(at_least=2, within=600)
+        arena = self.arena or self.begin()
         async for tick in self.ticks(HZ):
-            assert self.arena is not None, "made when the game began"
             for input in tick.inputs:
-                self.arena.steer(input.player.id, input.value)
-            self.arena.tick(self.chance)
-            self.state["arena"] = self.arena.shown()
+                arena.steer(input.player.id, input.value)
+            arena.tick(self.chance)
+            self.state["arena"] = arena.shown()
             await self.sync()
-            if self.arena.left == 0:
+            if arena.left == 0:
                 return
+
+    def begin(self) -> Arena:
+        """A new round, with everybody in a corner."""
+        self.arena = Arena.begin(self.state["colours"], ROUND_SECONDS)
+        self.state |= {"arena": self.arena.shown(), "standings": None}
+        return self.arena
 
     async def on_phase(self, phase: Phase) -> None:
         """In the state, not the game's result: who comes after the end has to see it, too."""
         if phase in (Phase.COUNTDOWN, Phase.PLAYING):  # where everybody starts is seen before
-            self.arena = Arena.begin(self.state["colours"], ROUND_SECONDS)
-            self.state |= {"arena": self.arena.shown(), "standings": None}
+            self.begin()
         elif phase is Phase.ENDED and self.arena is not None:
             names = {player.id: player.name for player in self.players}
             standings = self.arena.standings()
@@ -97,12 +110,21 @@ class Turf(Room):
 
     # Who comes and goes.
 
+    async def deal(self) -> None:
+        """Each player has a colour, and keeps it; those of who is gone are free."""
+        ids = [player.id for player in self.players]
+        kept = {id: colour for id, colour in self.state["colours"].items() if id in ids}
+        free = (colour for colour in COLOURS if colour not in kept.values())
+        self.state["colours"] = kept | {id: next(free) for id in ids if id not in kept}
+        await self.sync()
+
+    async def on_start(self) -> None:
+        """Also after a crash: the last snapshot may not know who came since."""
+        await self.deal()
+
     async def on_join(self, player: Player) -> None:
-        """A player has the first colour that is free; who watches has none."""
-        if not player.watches:
-            colours = self.state["colours"]
-            colours[player.id] = next(c for c in COLOURS if c not in colours.values())
-            await self.sync()
+        """Somebody new; who watches has no colour."""
+        await self.deal()
 
     async def on_drop(self, player: Player) -> None:
         """Lost, not left: it keeps seat, tiles and colour for `hold_seconds`, and stands still."""
@@ -111,10 +133,9 @@ class Turf(Room):
 
     async def on_leave(self, player: Player, reason: Reason) -> None:
         """Gone for good: colour and tiles are free."""
-        self.state["colours"].pop(player.id, None)
         if self.arena is not None and not self.state.get("standings"):
             self.arena.remove(player.id)
-        await self.sync()
+        await self.deal()
 
     @on("cheer", spectators=True)
     async def cheer(self, player: Player, cheer: Cheer) -> None:

@@ -160,6 +160,18 @@ def test_burst() -> None:
     assert {at % SIZE for at, owner in enumerate(round.tiles) if owner} == set(range(7))
 
 
+def test_nothing_drops_on_a_painter() -> None:
+    """What would fall on somebody does not fall; a moment later it falls elsewhere."""
+    round = arena("ada")
+    for _ in range(turf.DROP_EVERY):
+        round.tick(Nothing())
+    assert round.drops == {}
+    for _ in range(turf.DROP_EVERY):
+        round.tick(Random(0))
+    assert set(round.drops.values()) <= {"bolt", "burst"}
+    assert len(round.drops) == 1
+
+
 def test_leaving() -> None:
     """Who leaves takes the colour along; orders for somebody who is not there do nothing."""
     round = arena("ada", "bob")

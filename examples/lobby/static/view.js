@@ -83,7 +83,7 @@ export function showLobby() {
 const CONNECTION = {
   connecting: ["Connecting", ""],
   connected: ["Connected", ""],
-  reconnecting: ["Reconnecting", "The connection is lost. Your seat is held while this page tries again."],
+  reconnecting: ["Reconnecting", "The connection is lost, and this page tries again. Meanwhile your seat is held."],
   disconnected: ["Disconnected", "The server ended the connection."],
   refused: ["Refused", "The server refused the connection."],
 };
@@ -119,9 +119,9 @@ function roomItem(entry) {
   const facts = [
     `${entry.players}/${entry.seats} players`,
     entry.spectators > 0 && `${entry.spectators} watching`,
-    entry.info?.host && `host ${entry.info.host}`,
+    entry.info.host && `host ${entry.info.host}`,
   ].filter(Boolean);
-  words.append(make("h3", "", entry.info?.title ?? "A room"), make("p", "facts", facts.join(" · ")));
+  words.append(make("h3", "", entry.info.title), make("p", "facts", facts.join(" · ")));
   const phase = make("p", "phase", PHASES[entry.phase] ?? entry.phase);
   const canJoin = entry.free > 0 && entry.phase !== "playing";
   const actions = make("div", "actions");
@@ -136,10 +136,11 @@ function roomItem(entry) {
   return item;
 }
 
-// Where one can join first, then by name.
-export function showRooms(entries) {
+// Where one can join first, then by name. A room that was just made says what it is in a moment.
+export function showRooms(all) {
+  const entries = all.filter(({ info }) => info);
   const rank = ({ phase, free }) => (phase !== "playing" && free > 0 ? 0 : 1);
-  const name = ({ info }) => info?.title ?? "";
+  const name = ({ info }) => info.title;
   const sorted = entries.toSorted((a, b) => rank(a) - rank(b) || name(a).localeCompare(name(b)));
   replaceWhereChanged(page["room-list"], sorted.map(roomItem));
   page["rooms-count"].textContent = entries.length || "";
@@ -300,7 +301,7 @@ function winners() {
 
 function endText(self, isHost) {
   if (isHost) return "Another one? Everybody stays in the room.";
-  return self ? "The host can ask for a rematch." : "There may be a rematch; a free seat is yours.";
+  return self ? "The host can ask for a rematch." : "There may be a rematch.";
 }
 
 function showStandings(standings) {
