@@ -13,6 +13,9 @@ are values like others.
 
 from typing import Any, TypeGuard
 
+_SCALARS = frozenset({str, int, float, bool})
+"""Types of which most values are; asked first, because a room compares its state at each tick."""
+
 
 def diff(before: Any, after: Any) -> Any:
     """The smallest merge patch that makes `after` of `before`, both JSON values.
@@ -25,14 +28,16 @@ def diff(before: Any, after: Any) -> Any:
         return after
     patch: dict[str, Any] = {}
     for name, value in after.items():
-        if value is None:
-            continue
         was = before.get(name)
-        if _is_object(was) and _is_object(value):
+        kind = type(value)
+        if kind in _SCALARS:  # most are
+            if kind is not type(was) or was != value:
+                patch[name] = value
+        elif _is_object(was) and _is_object(value):
             inner = diff(was, value)
             if inner:
                 patch[name] = inner
-        elif not is_same(was, value):
+        elif value is not None and not is_same(was, value):
             patch[name] = value
     for name in before:
         if after.get(name) is None:
@@ -51,7 +56,9 @@ def apply(state: Any, patch: Any) -> Any:
         return _copy(patch)
     result = dict(state) if _is_object(state) else {}
     for name, value in patch.items():
-        if value is None:
+        if type(value) in _SCALARS:
+            result[name] = value
+        elif value is None:
             result.pop(name, None)
         else:
             result[name] = apply(result.get(name), value)
