@@ -97,6 +97,8 @@ class Cell:
         self.creator = creator
         self.channel = CHANNEL + id
         """The name of what its members' sockets are in."""
+        self._everybody = rooms.namespace.to(self.channel)
+        self._watching = self._everybody.when_slow(Latest(self.channel))
         self.members: dict[str, Player] = {}
         """Players and spectators by id."""
         self.inbox = RoomInbox(kind.room.max_waiting)
@@ -150,8 +152,9 @@ class Cell:
 
     @property
     def everybody(self) -> Target:
-        """All members."""
-        return self.target(self.channel)
+        """All members; as `target`."""
+        self._check_lease()
+        return self._everybody
 
     def target(self, *rooms: str) -> Target:
         """Some sockets, if this node may still act for the room.
@@ -159,9 +162,12 @@ class Cell:
         Raises:
             LocalError: if it may not.
         """
+        self._check_lease()
+        return self.rooms.namespace.to(*rooms)
+
+    def _check_lease(self) -> None:
         if self.is_fenced or trio.current_time() >= self.lease.expires:
             raise LocalError(f"room {self.id} may be on another node by now: it is stopped here")
-        return self.rooms.namespace.to(*rooms)
 
     async def announce(
         self, event: str, payload: dict[str, Any], *sids: str, without: Iterable[str] = ()
@@ -182,8 +188,9 @@ class Cell:
             return
         self.shown = delta.apply(self.shown, patch)
         self.version += 1
-        target = self.everybody.when_slow(Latest(self.channel))
-        target.emit_nowait("room:patch", {"room": self.id, "version": self.version, "patch": patch})
+        self._check_lease()
+        told = {"room": self.id, "version": self.version, "patch": patch}
+        self._watching.emit_nowait("room:patch", told)
 
     def view(self) -> dict[str, Any]:
         """All that a member may know."""
