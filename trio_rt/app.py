@@ -24,6 +24,7 @@ from trio_rt.namespace import Namespace
 from trio_rt.presence import PresenceKeeper
 from trio_rt.registry import Registry
 from trio_rt.rooms import Room, Rooms
+from trio_rt.schedule.alarms import Alarms
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.wheel import Wheel
 from trio_rt.server_events import ServerReplies
@@ -66,6 +67,7 @@ class App(Registry):
         """Lost clients that may come back."""
         self.flusher = Flusher()
         self.wheel = Wheel()
+        self.alarms = Alarms()
         self.sessions: dict[Connection, Session] = {}
         """Everybody who is connected to this node."""
         self.presence_keeper = PresenceKeeper()
@@ -242,6 +244,7 @@ class App(Registry):
                 nursery.start_soon(self.presence_keeper.run)
                 nursery.start_soon(self.flusher.run)
                 nursery.start_soon(self.wheel.run)
+                nursery.start_soon(self.alarms.run)
                 nursery.start_soon(self._receive)
                 task_status.started(scope)
 

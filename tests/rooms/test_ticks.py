@@ -9,6 +9,7 @@ import trio
 from tests.rooms.tables import table
 from trio_rt.machine.delta import apply
 from trio_rt.rooms import Room, Tick
+from trio_rt.rooms.endings import CLOSED
 
 pytestmark = pytest.mark.usefixtures("errors")
 
@@ -36,6 +37,18 @@ class Clock(Room):
             await self.sync()
 
 
+class Slow(Room):
+    """Its game ticks once a minute."""
+
+    over: ClassVar[list[float]] = []
+
+    async def run(self) -> None:
+        await self.ready_check()
+        async for _ in self.ticks(hz=1 / 60):
+            pass
+        self.over.append(trio.current_time())
+
+
 @pytest.fixture(autouse=True)
 def seen() -> list[tuple[float, Tick]]:
     """All ticks, and when they came."""
@@ -58,6 +71,25 @@ async def test_no_drift(autojump_clock, seen) -> None:
             assert tick.seconds == pytest.approx(0.1)
 
 
+async def test_rooms_share_instants(autojump_clock, seen) -> None:
+    """Rooms with the same pace tick at common instants, each from less than a millisecond on."""
+    async with table(Clock) as here:
+        begun = []
+        for name in ("alice", "bob", "carol"):
+            begun.append(trio.current_time())
+            await (await here.guest(name)).call("room:create")
+            await trio.sleep(0.0003)
+        await trio.sleep(5)
+        alice, bob, carol = (
+            [tick for _, tick in seen if tick.number == number][:3] for number in (0, 1, 40)
+        )
+        for first, begin in zip(alice, begun, strict=True):
+            assert -1e-6 < first.time - begin < 0.001
+        for ticks in (bob, carol):
+            assert len({tick.time for tick in ticks}) == 2
+        assert all(0 <= time - tick.time < 1e-6 for time, tick in seen)
+
+
 async def test_skipped(autojump_clock, seen) -> None:
     """Ticks for which the room is too late are left out, and counted; the pace goes on."""
     async with table(Clock) as here:
@@ -77,6 +109,35 @@ async def test_skipped(autojump_clock, seen) -> None:
         assert pace.count == len(seen)
         assert pace.worst == pytest.approx(0.05)
         assert 0 < pace.mean < pace.worst
+
+
+async def test_game_over(autojump_clock) -> None:
+    """Who waits for a tick goes on at once when the game is over, and nothing waits any more."""
+    Slow.over.clear()
+    async with table(Slow) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await alice.call("room:start")
+        await trio.sleep(100)
+        assert here.room(id).pace.count == 2
+        assert len(here.server.alarms) == 1
+        await alice.call("room:end")
+        await trio.sleep(0.1)
+        assert Slow.over == [pytest.approx(trio.current_time(), abs=0.11)]
+        assert len(here.server.alarms) == 0
+
+
+async def test_closed(autojump_clock, seen) -> None:
+    """A room that is closed while it waits for a tick leaves nothing behind."""
+    async with table(Slow) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await alice.call("room:start")
+        await trio.sleep(10)
+        assert len(here.server.alarms) == 1
+        here.room(id).close(CLOSED)
+        await trio.sleep(0.1)
+        assert len(here.server.alarms) == 0
 
 
 async def test_inputs(autojump_clock, seen) -> None:

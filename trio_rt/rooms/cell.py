@@ -118,6 +118,8 @@ class Cell:
         self.info: Any = None
         """What the list of rooms shows."""
         self.pace = Pace()
+        self.clocks: set[Bell] = set()
+        """Ring when the phase has changed: of those who wait for a tick."""
         self.closing: Reason | None = None
         """Why it is over, or will be in a moment."""
         self.is_fenced = False
@@ -265,6 +267,8 @@ class Cell:
         """The members know of another phase: whoever waits for it goes on."""
         self._phase_changed.set()
         self._phase_changed = trio.Event()
+        for bell in self.clocks:
+            bell.ring()
         self.wake_turns()
 
     def hold(self, player: Player, seconds: float) -> None:
@@ -312,13 +316,6 @@ class Cell:
         """Waits until the lobby is in another phase."""
         while self.lobby.phase is phase:
             await self._phase_changed.wait()
-
-    async def is_playing_at(self, time: float) -> bool:
-        """Waits until a time, or until the game is over: whether it goes on. A checkpoint."""
-        with trio.move_on_at(time):
-            await self.wait_while(Phase.PLAYING)
-        await trio.lowlevel.checkpoint()
-        return self.lobby.phase is Phase.PLAYING
 
     # What players send for ticks and turns
 

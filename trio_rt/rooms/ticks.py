@@ -11,9 +11,16 @@ import trio
 from trio_rt.errors import MisuseError
 from trio_rt.machine.lobby_effects import Phase
 from trio_rt.rooms.player import Player
+from trio_rt.schedule.bell import Bell
 
 if TYPE_CHECKING:
     from trio_rt.rooms.cell import Cell
+
+
+SLOTS_PER_SECOND = 1000
+"""About how many instants there are at which ticks may be due, for each pace."""
+
+_PLAYING = Phase.PLAYING
 
 
 @attrs.frozen
@@ -67,9 +74,13 @@ class Pace:
 
 
 class Ticks:
-    """An iterator over ticks; see `Room.ticks`."""
+    """An iterator over ticks; see `Room.ticks`.
 
-    __slots__ = ("_begin", "_cell", "_hz", "_is_game", "_number")
+    It begins at the next full millisecond, so that rooms with the same pace share instants: the
+    timer wakes once for all of them.
+    """
+
+    __slots__ = ("_bell", "_cell", "_first", "_hz", "_is_game", "_number", "_slots")
 
     def __init__(self, cell: Cell, hz: float) -> None:
         if not 0 < hz <= 1000:
@@ -77,7 +88,10 @@ class Ticks:
         self._cell = cell
         self._hz = hz
         self._is_game = cell.lobby.phase is Phase.PLAYING
-        self._begin = trio.current_time()
+        self._bell = Bell()
+        self._slots = max(1, round(SLOTS_PER_SECOND / hz))  # in a period
+        # The tolerance is for floats that mean a full slot.
+        self._first = math.ceil(trio.current_time() * hz * self._slots - 1e-3)
         self._number = -1
 
     def __aiter__(self) -> Ticks:
@@ -86,14 +100,37 @@ class Ticks:
     async def __anext__(self) -> Tick:
         """Waits for the next tick. Always a checkpoint."""
         before, number = self._number, self._number + 1
-        passed = (trio.current_time() - self._begin) * self._hz
+        now = trio.current_time()
+        passed = (now - self._due(0)) * self._hz
         if passed >= number + 1:  # more than a tick too late: the newest that is due counts
             number = math.floor(passed)
-        due = self._begin + number / self._hz
-        if not self._is_game:
-            await trio.sleep_until(due)
-        elif not await self._cell.is_playing_at(due):
+        due = self._due(number)
+        if now >= due or self._is_over:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._wait_until(due)
+        if self._is_over:
             raise StopAsyncIteration
         self._number = number
         self._cell.pace.note(trio.current_time() - due, number - before - 1)
         return Tick(number, due, (number - before) / self._hz, self._cell.take_inputs())
+
+    def _due(self, number: int) -> float:
+        return (self._first + number * self._slots) / (self._hz * self._slots)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_game and self._cell.lobby.phase is not _PLAYING
+
+    async def _wait_until(self, due: float) -> None:
+        """Until then, or until the game is over."""
+        cell, bell = self._cell, self._bell
+        alarms = cell.rooms.namespace.app.alarms
+        cell.clocks.add(bell)
+        alarms.ring_at(bell, due)
+        try:
+            while trio.current_time() < due and not self._is_over:
+                await bell.wait()
+        finally:
+            alarms.forget(bell, due)
+            cell.clocks.discard(bell)
