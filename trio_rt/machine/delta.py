@@ -29,9 +29,8 @@ def diff(before: Any, after: Any) -> Any:
     patch: dict[str, Any] = {}
     for name, value in after.items():
         was = before.get(name)
-        kind = type(value)
-        if kind in _SCALARS:  # most are
-            if kind is not type(was) or was != value:
+        if type(value) in _SCALARS:
+            if was != value or type(was) is not type(value):
                 patch[name] = value
         elif _is_object(was) and _is_object(value):
             inner = diff(was, value)
