@@ -315,8 +315,12 @@ class Namespace(Registry):
         if target.is_local:
             self.deliver(envelope)
         else:
-            self.app.backplane.publish_nowait(envelope)
-            self.app.deliver_arrived()
+            self.publish_nowait(envelope)
+
+    def publish_nowait(self, envelope: Envelope) -> None:
+        """Hands a volatile event to the backplane."""
+        self.app.backplane.publish_nowait(envelope)
+        self.app.deliver_arrived()
 
     def send_to(self, sockets: Iterable[Socket], packet: Encoded) -> None:
         """Sends an event to some sockets of this node; it has no place, and is not recovered."""

@@ -35,7 +35,15 @@ def encode_event(
             socketio.encode_event(namespace, data, id=id, attachments=len(buffers)), buffers
         )
     except (TypeError, ValueError, RecursionError) as error:
-        raise MisuseError(f"the arguments of event {event!r} cannot be sent: {error}") from error
+        raise _misuse(event, error) from error
+
+
+def encode_plain_event(namespace: str, event: str, *arguments: Any) -> Encoded:
+    """An event of ours that is known to have no bytes in it; raises as `encode_event` does."""
+    try:
+        return Encoded(socketio.encode_event(namespace, (event, *arguments)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _misuse(event, error) from error
 
 
 def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
@@ -70,6 +78,10 @@ def unpack(arguments: list[Any]) -> Any:
     if len(arguments) == 1:
         return arguments[0]
     return tuple(arguments) if arguments else None
+
+
+def _misuse(event: str, error: Exception) -> MisuseError:
+    return MisuseError(f"the arguments of event {event!r} cannot be sent: {error}")
 
 
 def _check_count(event: str, count: int) -> None:

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 import trio
 
-from trio_rt.backplane.base import Lease
+from trio_rt.backplane.base import Envelope, Lease
 from trio_rt.errors import BackplaneError, LocalError, Refuse
 from trio_rt.log import log
 from trio_rt.machine import delta
@@ -28,6 +28,7 @@ from trio_rt.machine.lobby_effects import (
     Refused,
     Rules,
 )
+from trio_rt.packets import encode_plain_event
 from trio_rt.policies import Latest
 from trio_rt.reasons import Reason
 from trio_rt.rooms import saved
@@ -98,7 +99,7 @@ class Cell:
         self.channel = CHANNEL + id
         """The name of what its members' sockets are in."""
         self._everybody = rooms.namespace.to(self.channel)
-        self._watching = self._everybody.when_slow(Latest(self.channel))
+        self._when_slow = Latest(self.channel)
         self.members: dict[str, Player] = {}
         """Players and spectators by id."""
         self.inbox = RoomInbox(kind.room.max_waiting)
@@ -192,7 +193,11 @@ class Cell:
         self.version += 1
         self._check_lease()
         told = {"room": self.id, "version": self.version, "patch": patch}
-        self._watching.emit_nowait("room:patch", told)
+        namespace = self.rooms.namespace
+        packet = encode_plain_event(namespace.name, "room:patch", told)
+        namespace.publish_nowait(
+            Envelope(namespace.name, (self.channel,), (), packet, self._when_slow, is_volatile=True)
+        )
 
     def view(self) -> dict[str, Any]:
         """All that a member may know."""
