@@ -287,7 +287,7 @@ function showPanel() {
   page.ready.ariaPressed = String(Boolean(self?.ready));
   page.start.hidden = !(isOpen && isHost && enough);
   page.rematch.hidden = !(isEnded && isHost);
-  page.invite.hidden = !self;
+  page.invite.hidden = !self || room.players.length >= room.seats;
   page["take-seat"].hidden = Boolean(self) || room.players.length >= room.seats;
   showStandings(isEnded ? room.state.standings ?? [] : []);
 }
