@@ -317,6 +317,11 @@ class Cell:
         while self.lobby.phase is not phase:
             await self._phase_changed.wait()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody plays here any more."""
+        return self.lobby.phase is Phase.CLOSED
+
     async def wait_while(self, phase: Phase) -> None:
         """Waits until the lobby is in another phase."""
         while self.lobby.phase is phase:

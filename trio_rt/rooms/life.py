@@ -128,7 +128,7 @@ class Life:
                 self._tasks.end()
                 return
             await cell.wait_while(Phase.ENDED)
-            if not was_played or cell.lobby.phase is Phase.CLOSED:
+            if not was_played or cell.is_closed:
                 cell.close(endings.ENDED)
                 return
 
