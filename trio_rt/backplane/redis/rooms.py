@@ -36,12 +36,12 @@ class Rooms:
     async def subscribe(self, room: LogName) -> Position:
         """See `Backplane.subscribe`."""
         while True:
+            await trio.lowlevel.checkpoint_if_cancelled()  # first: a room is kept for members only
             self._deserted.pop(room, None)
             heard = self._feed.find(room)
             if heard is None:
                 return await self._join(room, self._feed.begin(room))
             if heard.known is not None:
-                await trio.lowlevel.checkpoint_if_cancelled()
                 return max(self._feed.position, heard.floor)
             await self._joining[room].wait()
 

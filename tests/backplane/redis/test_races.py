@@ -1,0 +1,64 @@
+"""What goes wrong once in a thousand times: things that happen in each other's way."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.backplane.redis.cluster import QUICK
+from tests.backplane.redis.waiting import until
+from tests.parts.valkey import Valkey
+from trio_rt import User
+from trio_rt.backplane.base import SavedSession
+from trio_rt.backplane.redis import RedisBackplane, rooms
+from trio_rt.backplane.redis.names import NodeKeys
+from trio_rt.codec.envelope import Envelope
+from trio_rt.codec.socketio import Encoded
+from trio_rt.config import Config
+from trio_rt.machine.membership import Membership
+
+KEYS = NodeKeys()
+ROOM = b"rt:{0}:r:/:room"
+
+
+@asynccontextmanager
+async def running(server: Valkey, **changes: Any) -> AsyncGenerator[RedisBackplane]:
+    """A node without an app."""
+    plane = RedisBackplane.from_url(server.url, settings=QUICK)
+    plane.open(Config(**changes))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(plane.run)
+        await until(lambda: plane.is_ready)
+        yield plane
+        nursery.cancel_scope.cancel()
+
+
+def new_session(sid: str = "x" * 20, **data: Any) -> SavedSession:
+    return SavedSession(sid + "secret", "/", User("me"), Membership(sid), data or None)
+
+
+def owner(server: Valkey, sid: str = "x" * 20) -> bytes | None:
+    found: Any = server.client.hget(KEYS.session(sid), "node")
+    return found if found is None or isinstance(found, bytes) else found.encode()
+
+
+def event(*to: str, namespace: str = "/") -> Envelope:
+    return Envelope(namespace, to, (), Encoded(b'2["a"]'))
+
+
+async def test_cancelled_while_joining_again(
+    server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deserted room that somebody joined and did not is listened to no longer than others."""
+    monkeypatch.setattr(rooms, "LINGER", 0.1)
+    async with running(server) as plane:
+        await plane.subscribe("/", "room")
+        assert server.client.pubsub_channels() != []
+        plane.unsubscribe("/", "room")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await plane.subscribe("/", "room")
+        await until(lambda: ROOM not in server.client.pubsub_channels(), within=2.0)
