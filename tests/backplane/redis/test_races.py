@@ -15,7 +15,9 @@ from trio_rt import User
 from trio_rt.backplane.base import SavedSession
 from trio_rt.backplane.redis import RedisBackplane, rooms
 from trio_rt.backplane.redis.names import NodeKeys
+from trio_rt.backplane.redis.record import pack_session, unpack_session
 from trio_rt.codec.envelope import Envelope
+from trio_rt.codec.position import Position
 from trio_rt.codec.socketio import Encoded
 from trio_rt.config import Config
 from trio_rt.machine.membership import Membership
@@ -62,3 +64,15 @@ async def test_cancelled_while_joining_again(
             scope.cancel()
             await plane.subscribe("/", "room")
         await until(lambda: ROOM not in server.client.pubsub_channels(), within=2.0)
+
+
+@pytest.mark.parametrize("key", [1, (1, 2), b"bytes"])
+async def test_keys_that_cannot_be_read(key: Any) -> None:
+    """Data with keys that could not be read again is left out, and the session comes back."""
+    data: dict[Any, Any] = {"plain": 1, "nested": {(1, (2, 3)): [], ((),): {}}, key: 2}
+    session = new_session()
+    session.data = data
+    again = unpack_session(pack_session(session), "x" * 20, Position(1, 0))
+    assert again.data is not None
+    assert again.data["plain"] == 1
+    assert key not in again.data

@@ -30,6 +30,8 @@ class _Record(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_plain = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_NOT_PLAIN = (TypeError, ValueError, RecursionError, OverflowError, msgspec.DecodeError)
 
 
 def pack_session(session: SavedSession) -> bytes:
@@ -87,18 +89,18 @@ def unpack_session(data: bytes, sid: str, began: Position) -> SavedSession:
 
 
 def _plain(values: dict[str, Any], whose: str) -> dict[str, Any]:
-    """Those that can be packed."""
+    """Those that can be packed, and read again: not all keys can."""
     try:
-        _encode(values)
-    except (TypeError, ValueError, RecursionError, OverflowError):
+        _decode_plain(_encode(values))
+    except _NOT_PLAIN:
         return {key: value for key, value in values.items() if _is_plain(key, value, whose)}
     return values
 
 
 def _is_plain(key: str, value: Any, whose: str) -> bool:
     try:
-        _encode({key: value})
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        _decode_plain(_encode({key: value}))
+    except _NOT_PLAIN as error:
         log.error(
             "%s[%r] does not come back on another node: %s. Keep plain values there, and look up "
             "the rest by them",
