@@ -12,7 +12,7 @@ from tests.backplane.redis.cluster import QUICK
 from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt import User
-from trio_rt.backplane.base import SavedSession
+from trio_rt.backplane.base import SavedSession, Settled
 from trio_rt.backplane.redis import RedisBackplane, rooms
 from trio_rt.backplane.redis.names import NodeKeys
 from trio_rt.backplane.redis.record import pack_session, unpack_session
@@ -76,3 +76,27 @@ async def test_keys_that_cannot_be_read(key: Any) -> None:
     assert again.data is not None
     assert again.data["plain"] == 1
     assert key not in again.data
+
+
+async def test_results_of_a_node_that_goes(server: Valkey) -> None:
+    """A node that goes tells the others of all results, however many."""
+    async with running(server) as plane:
+        for number in range(300):
+            assert await plane.claim(str(number)) is None
+        for number in range(300):
+            plane.settle(str(number), Settled(b"[]"))
+    async with running(server) as other:
+        for number in range(300):
+            with trio.fail_after(2):
+                assert await other.claim(str(number)) == Settled(b"[]")
+
+
+async def test_untold_results(own_server: Valkey) -> None:
+    """While Redis is away no more results wait to be told than are remembered."""
+    async with running(own_server, once_results=100) as plane:
+        own_server.kill()
+        await until(lambda: not plane.is_ready)
+        for number in range(1000):
+            assert await plane.claim(str(number)) is None
+            plane.settle(str(number), Settled(b"[]"))
+        assert len(plane._claims._settling) <= 100

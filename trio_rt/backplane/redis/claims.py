@@ -6,6 +6,7 @@ run again, which is told to nobody. The alternative is that nothing runs at all.
 """
 
 import secrets
+from itertools import islice
 
 import attrs
 import msgspec
@@ -30,6 +31,8 @@ RENEW_INTERVAL = 3.0
 
 RENEWED_AT_ONCE = 64
 
+TOLD_AT_ONCE = 64
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks whether what runs on another node has a result."""
 
@@ -52,6 +55,16 @@ class _Running:
     """For those on this node who wait."""
 
 
+@attrs.frozen(eq=False)
+class _Untold:
+    """What the other nodes do not know yet."""
+
+    ticket: str
+    result: Settled | None
+    """None if it was given up."""
+    size_bytes: int
+
+
 class Claims:
     """The events that carry an idempotency key.
 
@@ -69,7 +82,10 @@ class Claims:
             OnceLimits(config.once_results, config.once_bytes, config.once_window)
         )
         self._running: dict[str, _Running] = {}
-        self._settling: dict[str, tuple[str, Settled | None]] = {}
+        self._config = config
+        self._settling: dict[str, _Untold] = {}
+        self._settling_bytes = 0
+        self._dropped = 0
         self._bell = Bell()
 
     async def claim(self, key: str) -> Settled | None:
@@ -97,16 +113,14 @@ class Claims:
     def settle(self, key: str, result: Settled) -> None:
         """See `Backplane.settle`."""
         running = self._running[key]
-        self._settling[key] = (running.ticket, result)
-        self._bell.ring()
+        self._put(key, _Untold(running.ticket, result, len(key) + _size(result)))
         self._settle_here(key, result)
 
     def release(self, key: str) -> None:
         """See `Backplane.release`."""
         running = self._running.pop(key)
         if running.is_claimed:
-            self._settling[key] = (running.ticket, None)
-            self._bell.ring()
+            self._put(key, _Untold(running.ticket, None, len(key)))
         self._here.release(key)
         if running.done is not None:
             running.done.set()
@@ -115,17 +129,21 @@ class Claims:
         """Tells the other nodes of results, until it is cancelled."""
         while True:
             await self._bell.wait()
-            while self._settling:
-                await self.flush()
+            await self.flush()
 
     async def flush(self) -> None:
         """Tells the other nodes of all results that they do not know yet."""
-        batch, self._settling = self._settling, {}
-        limit = trio.Semaphore(RENEWED_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for key, (ticket, result) in batch.items():
-                await limit.acquire()
-                nursery.start_soon(self._tell, key, ticket, result, limit)
+        while self._settling:
+            if self._dropped:
+                log.warning("only this node knows the results of %d events", self._dropped)
+                self._dropped = 0
+            batch = [(key, self._settling[key]) for key in islice(self._settling, TOLD_AT_ONCE)]
+            async with trio.open_nursery() as nursery:
+                for key, untold in batch:
+                    nursery.start_soon(self._tell, key, untold)
+            for key, untold in batch:  # not before: whoever is cancelled tells them at the end
+                if self._settling.get(key) is untold:
+                    self._forget(key)
 
     async def keep(self) -> None:
         """Renews the claims of what runs, until it is cancelled."""
@@ -159,15 +177,30 @@ class Claims:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _settle_here(self, key: str, result: Settled) -> None:
-        size = len(result.payload) + sum(map(len, result.attachments))
-        self._here.settle(key, result, size, trio.current_time())
+        self._here.settle(key, result, _size(result), trio.current_time())
         running = self._running.pop(key)
         if running.done is not None:
             running.done.set()
 
-    async def _tell(
-        self, key: str, ticket: str, result: Settled | None, limit: trio.Semaphore
-    ) -> None:
+    def _put(self, key: str, untold: _Untold) -> None:
+        """The other nodes are told later; of too many, the oldest are never told."""
+        if key in self._settling:
+            self._forget(key)
+        self._settling[key] = untold
+        self._settling_bytes += untold.size_bytes
+        config = self._config
+        while len(self._settling) > 1 and (
+            len(self._settling) > config.once_results or self._settling_bytes > config.once_bytes
+        ):
+            self._forget(next(iter(self._settling)))
+            self._dropped += 1
+        self._bell.ring()
+
+    def _forget(self, key: str) -> None:
+        self._settling_bytes -= self._settling.pop(key).size_bytes
+
+    async def _tell(self, key: str, untold: _Untold) -> None:
+        ticket, result = untold.ticket, untold.result
         try:
             if result is None:
                 await self._results.release(key, ticket)
@@ -178,8 +211,6 @@ class Claims:
                     await self._results.settle(key, ticket, data)
         except (BackplaneDown, RedisError) as error:
             log.warning("only this node knows the result of event %.80r: %s", key, error)
-        finally:
-            limit.release()
 
     async def _renew(self, key: str, running: _Running, limit: trio.Semaphore) -> None:
         try:
@@ -189,6 +220,10 @@ class Claims:
             log.warning("the claim of event %.80r is not renewed: %s", key, error)
         finally:
             limit.release()
+
+
+def _size(result: Settled) -> int:
+    return len(result.payload) + sum(map(len, result.attachments))
 
 
 def _read(data: bytes) -> Settled:
