@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.backplane.redis.cluster import QUICK
+from tests.backplane.redis.cluster import QUICK, backplane_of, nodes
+from tests.backplane.redis.test_backplane import visit
 from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt import User
@@ -64,6 +65,65 @@ async def test_cancelled_while_joining_again(
             scope.cancel()
             await plane.subscribe("/", "room")
         await until(lambda: ROOM not in server.client.pubsub_channels(), within=2.0)
+
+
+async def test_names_written_late(own_server: Valkey) -> None:
+    """A node that was taken for dead and cannot tell Redis its new name yet hears what is for its
+    sockets, and tells it as soon as it can."""
+    async with nodes(own_server.url) as (one, other):
+        client, speaker = await visit(one), await visit(other)
+        sid = client.claim()["pid"][:20]
+        plane = backplane_of(one)
+        name = plane.node
+        own_server.client.execute_command("ACL", "SETUSER", "default", "-hget")
+        own_server.client.zadd(KEYS.of("nodes"), {name: 1})
+        await until(lambda: plane.node != name)
+        await trio.sleep(0.3)
+        await speaker.call("say", "1", sid)
+        assert await client.expect("said") == "1"
+        own_server.client.execute_command("ACL", "SETUSER", "default", "+hget")
+        await until(lambda: owner(own_server, sid) == plane.node.encode(), within=8.0)
+        await speaker.call("say", "2", sid)
+        assert await client.expect("said") == "2"
+        await client.call("join", "kept")
+        claim = client.claim()
+        client.close()
+        back = await other.open()
+        await back.connect(auth=claim)
+        assert back.claim()["pid"] == claim["pid"]
+
+
+async def test_session_written_late(server: Valkey) -> None:
+    """A session that another node has by now is not taken from it by one that writes late."""
+    async with running(server) as one, running(server) as other:
+        await one.open_session(new_session())
+        await other.open_session(late := new_session())
+        assert owner(server) == one.node.encode()
+        other.change_session(late)
+        await trio.sleep(0.1)
+        assert owner(server) == one.node.encode()
+
+
+async def test_end_of_what_is_elsewhere(server: Valkey) -> None:
+    """A session that another node has taken does not end where it was."""
+    async with running(server) as plane:
+        await plane.open_session(session := new_session())
+        server.client.hset(KEYS.session("x" * 20), "node", "other")
+        plane.change_session(session)
+        await trio.sleep(0.1)
+        assert not await plane.end_session(session)
+        assert owner(server) == b"other"
+
+
+async def test_ended_while_it_was_written(server: Valkey) -> None:
+    """A session that ends before Redis has it is not there afterwards."""
+    async with running(server) as plane, trio.open_nursery() as nursery:
+        server.client.client_pause(300)
+        nursery.start_soon(plane.open_session, session := new_session())
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await plane.end_session(session)
+        await trio.sleep(0.5)
+        assert owner(server) is None
 
 
 @pytest.mark.parametrize("key", [1, (1, 2), b"bytes"])

@@ -190,6 +190,7 @@ class RedisBackplane(Backplane):
         )
         self._claims = Claims(self._link, keys, config)
         self._contexts: dict[str, _Claimed] = {}
+        self._old_channels: list[bytes] = []
         self._probe = Probe(self._link, self._subscriptions, probe_channel)
         self._name_parts(node)
         self._nodes = frozenset({node})
@@ -573,6 +574,8 @@ class RedisBackplane(Backplane):
                     await self._begin_anew()
                 else:
                     self._take_beat(beat)
+                    if not self._keeper.is_renamed:
+                        await self._write_names()
             except (BackplaneDown, RedisError) as error:
                 log.warning("no heartbeat: %s", error)
                 await trio.sleep(PAUSE)
@@ -586,13 +589,20 @@ class RedisBackplane(Backplane):
         old_channel = self._feed.channel
         await self._subscriptions.subscribe(self._keys.node(node).encode())
         self._name_parts(node)
+        self._keeper.rename(node)
         self._feed.break_off()
-        self._subscriptions.unsubscribe(old_channel)
         self._nodes = self._nodes - {old} | {node}
+        self._old_channels.append(old_channel)
         self._feed.put(Fenced())
         await self._register()
-        await self._keeper.rename(node)
+        await self._write_names()
         self._outgoing.give("PUBLISH", self._keys.everyone(), b"h" + node.encode())
+
+    async def _write_names(self) -> None:
+        """Sessions get this node's new name. Until all have it, the old ones are listened to."""
+        await self._keeper.write_names()
+        self._subscriptions.unsubscribe(*self._old_channels)
+        self._old_channels.clear()
 
     def _take_beat(self, beat: Beat) -> None:
         self._set_nodes(beat.alive | {self._node})

@@ -13,6 +13,7 @@ has got.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, islice
 from typing import Any, Protocol
@@ -44,6 +45,9 @@ LOGS_AT_ONCE = 32
 
 ECHO_TIMEOUT = 1.0
 """Seconds that an event of this node may take to come back before nobody waits for it."""
+
+CHANNELS = 8
+"""Of the names that this node has had, those that are not forgotten."""
 
 PAUSE = 0.1
 """Seconds between two attempts to read what was missed."""
@@ -125,10 +129,19 @@ class Feed:
         self._changed = trio.Event()
         self._bell = Bell()
         self._took = trio.lowlevel.ParkingLot()
-        self.channel = b""
-        """This node's own, where marks are published."""
+        self._channels: deque[bytes] = deque(maxlen=CHANNELS)
         self.gaps = 0
         """How often something had to be read from history, or was lost."""
+
+    @property
+    def channel(self) -> bytes:
+        """This node's own, where marks are published. What still comes from the last few that it
+        had is taken as well."""
+        return self._channels[-1]
+
+    @channel.setter
+    def channel(self, channel: bytes) -> None:
+        self._channels.append(channel)
 
     # For the one who takes
 
@@ -309,7 +322,7 @@ class Feed:
 
     def _take_wide(self, channel: bytes, entry: Published) -> bool:
         """Takes an entry of a channel that is not that of a room."""
-        if channel not in (self._wide, self.channel):
+        if channel != self._wide and channel not in self._channels:
             return True  # the room was left
         try:
             envelope = decode_envelope(entry.frame, entry.position)

@@ -98,6 +98,7 @@ class SessionKeeper:
         self._coming: dict[str, trio.Event] = {}  # sessions that are just being taken
         self._bell = Bell()
         self._node = node
+        self._former: list[str] = []  # names under which sessions may still be this node's
         self._store = SessionStore(link, node, keys)
         self.alive: frozenset[str] | None = None
         """The nodes that are there; None until that is known."""
@@ -153,9 +154,11 @@ class SessionKeeper:
             return False
         session.is_open = session.is_lost = False
         sid = session.membership.sid
-        if self._sessions.get(sid) is session:
-            del self._sessions[sid]
-            self._dirty.pop(sid, None)
+        if self._sessions.get(sid) is not session:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return False  # another node has it
+        del self._sessions[sid]
+        self._dirty.pop(sid, None)
         if sid not in self._written:
             return True
         self._written.discard(sid)
@@ -295,14 +298,32 @@ class SessionKeeper:
             except (BackplaneDown, RedisError) as error:
                 log.warning("sessions are not prolonged: %s", error)
 
-    async def rename(self, node: str) -> None:
-        """This node has another name: the sessions that are still its own are that one's."""
-        old, self._node = self._node, node
+    @property
+    def is_renamed(self) -> bool:
+        """Whether all sessions in Redis have the name that this node has."""
+        return not self._former
+
+    def rename(self, node: str) -> None:
+        """This node has another name: `write_names` has to be called until `is_renamed`."""
+        self._former.append(self._node)
+        self._node = node
         self._store = SessionStore(self._link, node, self._keys)
-        sids = iter(list(self._written))
-        while chunk := list(islice(sids, TOUCHED)):
-            keys = [self._keys.session(sid) for sid in chunk]
-            await load("session_rename").call(self._link, keys, old, node, may_repeat=True)
+
+    async def write_names(self) -> None:
+        """The sessions that are still this node's get the name that it has now.
+
+        Raises:
+            BackplaneDown: if that cannot be done in time; as redis.RedisError. Then try again.
+        """
+        while self._former:
+            old = self._former[0]
+            sids = iter(list(self._sessions))
+            while chunk := list(islice(sids, TOUCHED)):
+                keys = [self._keys.session(sid) for sid in chunk]
+                await load("session_rename").call(
+                    self._link, keys, old, self._node, may_repeat=True
+                )
+            self._former.remove(old)
 
     @property
     def _seconds(self) -> float:
@@ -316,29 +337,31 @@ class SessionKeeper:
         return session is None or session.is_lost
 
     async def _write(self, sid: str, session: SavedSession) -> None:
+        node = self._node
         try:
             if sid not in self._written:
                 since = session.membership.since
-                await self._write_new(session, None if since == START else since)
-                if not session.is_lost:
+                is_written = await self._write_new(session, None if since == START else since)
+                if not is_written or not session.is_lost:
                     return
             seconds = self._config.recovery_window if session.is_lost else self._seconds
             data = pack_session(session)
             if not await self._store.save(sid, data, seconds, is_lost=session.is_lost):
-                self._give_up(sid, session)
+                self._refuse(sid, session, node)
         except (BackplaneDown, RedisError) as error:
             log.warning("session %s is written later: %s", sid, error)
             if self._sessions.get(sid) is session:
                 self._dirty[sid] = None
 
     async def _write_new(self, session: SavedSession, began: Position | None) -> bool:
-        """Writes a session that Redis does not know. False if it has ended meanwhile."""
-        keys, sid = self._keys, session.membership.sid
+        """Writes a session that Redis does not know. False if it has ended meanwhile, or is another
+        node's."""
+        keys, sid, node = self._keys, session.membership.sid, self._node
         words = () if began is None else (str(began),)
-        place: bytes = await load("clock", "session_open").call(
+        place: bytes | None = await load("clock", "session_open").call(
             self._link,
             [keys.clock(), keys.session(sid), keys.meta(LogName(session.namespace, ""))],
-            self._node,
+            node,
             round(self._seconds * 1000),
             META_TIMEOUT_MS,
             session.namespace,
@@ -346,14 +369,33 @@ class SessionKeeper:
             *words,
             may_repeat=True,
         )
+        if place is None:
+            self._refuse(sid, session, node)
+            return False
         position = parse_position(place.decode("ascii"))
         if position is None:
             raise BackplaneDown(f"no position of ours: {place!r}", outcome_unknown=True)
+        if self._sessions.get(sid) is not session:
+            await self._store.end(sid)
+            return False
         if began is None:
             session.membership.since = position
         self._written.add(sid)
+        self._note_name(node)
         self._feed.hear_namespace(session.namespace, position)
         return True
+
+    def _note_name(self, node: str) -> None:
+        """Something was written under a name, which may be a former one by now."""
+        if node != self._node and node not in self._former:
+            self._former.append(node)
+
+    def _refuse(self, sid: str, session: SavedSession, node: str) -> None:
+        """Redis knows another node for a session that was written under a name of this one."""
+        if self._former or node != self._node:  # it may be this one all the same
+            self.change(session)
+        else:
+            self._give_up(sid, session)
 
     def _give_up(self, sid: str, session: SavedSession) -> None:
         """Another node has taken it."""
@@ -446,8 +488,11 @@ class SessionKeeper:
         return data
 
     async def _take_free(self, sid: str, dead: Sequence[str]) -> bytes | None:
+        node = self._node
         try:
-            return await self._store.take(sid, self._seconds, dead)
+            data = await self._store.take(sid, self._seconds, dead)
+            self._note_name(node)
+            return data
         except BackplaneDown as down:
             if not down.outcome_unknown:
                 raise

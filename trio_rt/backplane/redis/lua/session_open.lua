@@ -1,8 +1,12 @@
 -- Writes a new session, and where it begins.
 -- KEYS: clock, session, meta of the namespace's log
 -- ARGV: node, ms of the session, ms of the meta, namespace, data [, where it began]
--- Returns where it begins.
+-- Returns where it begins; nothing if another node has it: this was given late, or again.
 
+local node = redis.call('HGET', KEYS[2], 'node')
+if node and node ~= ARGV[1] then
+  return false
+end
 local place = advance(KEYS[1], 0)
 local begin = ARGV[6] or place
 redis.call('HSETNX', KEYS[3], 'begin', place)
