@@ -48,10 +48,14 @@ class Visitor:
 
     def log_in(self, name: str) -> None:
         """Give a name and wait until the page is in a room."""
+        self.connects(name)
+        expect(self.person(name)).to_be_visible()
+
+    def connects(self, name: str) -> None:
+        """Give a name and wait until the page is connected."""
         self.part("login-name").fill(name)
         self.part("login-submit").click()
         self.sees_connection("connected")
-        expect(self.person(name)).to_be_visible()
 
     def types(self, text: str) -> None:
         """Write something without sending it."""
@@ -142,6 +146,10 @@ class Visitor:
     def times_heard(self, text: str) -> int:
         """How often the server told this page that this was said."""
         return sum(frame.startswith('42["said"') and text in frame for frame in self._frames)
+
+    def times_refused(self) -> int:
+        """How often the server did not let this page in."""
+        return sum(frame.startswith("44") for frame in self._frames)
 
     def expects_complaints(self) -> None:
         """Forget what the console has said so far, which this test provoked."""
