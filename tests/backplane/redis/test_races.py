@@ -138,6 +138,21 @@ async def test_keys_that_cannot_be_read(key: Any) -> None:
     assert key not in again.data
 
 
+async def test_deserted_namespaces(server: Valkey) -> None:
+    """Nothing is kept of a namespace that has ended, even while others speak there."""
+    async with running(server) as plane, running(server) as other:
+        kept = len(plane._feed.logs)
+        for number in range(20):
+            plane.begin_namespace(f"/{number}")
+            await plane.open_session(session := new_session(f"{number:020}"))
+            session.namespace = f"/{number}"
+            await other.publish(event(namespace=f"/{number}"))
+            plane.end_namespace(f"/{number}")
+            await other.publish(event(namespace=f"/{number}"))
+        await plane.subscribe("/", "room")  # all has arrived by then
+        assert len(plane._feed.logs) <= kept + 2
+
+
 async def test_results_of_a_node_that_goes(server: Valkey) -> None:
     """A node that goes tells the others of all results, however many."""
     async with running(server) as plane:

@@ -191,6 +191,7 @@ class RedisBackplane(Backplane):
         self._claims = Claims(self._link, keys, config)
         self._contexts: dict[str, _Claimed] = {}
         self._old_channels: list[bytes] = []
+        self._namespaces: set[str] = set()
         self._probe = Probe(self._link, self._subscriptions, probe_channel)
         self._name_parts(node)
         self._nodes = frozenset({node})
@@ -213,6 +214,15 @@ class RedisBackplane(Backplane):
         )
 
     # Its life
+
+    def begin_namespace(self, namespace: str) -> None:
+        """See `Backplane`."""
+        self._namespaces.add(namespace)
+
+    def end_namespace(self, namespace: str) -> None:
+        """See `Backplane`. Nothing is kept of it but what Redis has."""
+        self._namespaces.discard(namespace)
+        self._feed.end_namespace(namespace)
 
     async def run(self) -> None:
         """See `Backplane`.
@@ -541,6 +551,10 @@ class RedisBackplane(Backplane):
             self._set_nodes(self._nodes - {data.decode("ascii", "replace")} | {self._node})
         else:
             raise BackplaneError(f"a message of an unknown kind: {kind!r}")
+
+    def has_namespace(self, name: str) -> bool:
+        """Whether anybody can be in a namespace here. Called by the feed."""
+        return name in self._namespaces
 
     def own_logs(self) -> Mapping[SocketLog, Position]:
         """The logs of this node's sockets. Called by the feed."""

@@ -62,6 +62,10 @@ class Listener(Protocol):
     def take_message(self, kind: bytes, data: bytes) -> None:
         """A message of another node. `kind` is its first byte, `data` the rest."""
 
+    def has_namespace(self, name: str) -> bool:
+        """Whether anybody can be in a namespace on this node."""
+        ...
+
     def own_logs(self) -> Mapping[SocketLog, Position]:
         """The logs of this node's sockets, each with the place where its session began."""
         ...
@@ -195,6 +199,10 @@ class Feed:
         """Somebody is in a namespace since a position."""
         if name not in self._namespaces:
             self._namespaces[name] = Heard(LogName(name, ""), floor=position)
+
+    def end_namespace(self, name: str) -> None:
+        """Nobody is in a namespace any more."""
+        self._namespaces.pop(name, None)
 
     @property
     def logs(self) -> list[LogName]:
@@ -333,6 +341,9 @@ class Feed:
             namespace = envelope.namespace
             heard = self._namespaces.get(namespace)
             if heard is None:
+                if not self._listener.has_namespace(namespace):
+                    self.put(envelope)  # nobody is there who could miss something
+                    return True
                 heard = self._namespaces[namespace] = Heard(LogName(namespace, ""))
             return self._take_heard(heard, entry, envelope)
         if channel == self._wide or entry.position > self._own_known:
