@@ -21,6 +21,7 @@ from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.position import Position
 from trio_rt.codec.socketio import Encoded
 from trio_rt.config import Config
+from trio_rt.errors import BackplaneDown
 from trio_rt.machine.membership import Membership
 
 KEYS = NodeKeys()
@@ -151,6 +152,52 @@ async def test_deserted_namespaces(server: Valkey) -> None:
             await other.publish(event(namespace=f"/{number}"))
         await plane.subscribe("/", "room")  # all has arrived by then
         assert len(plane._feed.logs) <= kept + 2
+
+
+async def test_full_server(own_server: Valkey) -> None:
+    """What a full Redis refuses is as if it was away: clients that come back are sent away."""
+    async with running(own_server) as plane:
+        await plane.open_session(session := new_session())
+        plane.lose_session(session)
+        own_server.client.config_set("maxmemory", "1")
+        for attempt in (
+            lambda: plane.subscribe("/", "room"),
+            lambda: plane.take_session(session),
+            lambda: plane.recover(session, Position(1, 0)),
+            lambda: plane.acquire("lease", 1.0),
+        ):
+            with pytest.raises(BackplaneDown, match="refuses"):
+                await attempt()
+        own_server.client.config_set("maxmemory", "0")
+        await plane.subscribe("/", "room")
+        assert await plane.take_session(session)
+
+
+async def test_noise(server: Valkey) -> None:
+    """Whatever is published to a node's channels, it goes on, and loses nothing."""
+    async with running(server) as plane, running(server) as other:
+        await plane.subscribe("/", "room")
+        for kind in (b"", b"m", b"v", b"n", b"q", b"a", b"h", b"d", b"1", b"1-1 ", b"1-1 1-1 "):
+            for rest in (
+                b"",
+                b" ",
+                b"\x01",
+                b"\x01\x97\xa1\xff",
+                b"x \x01\x95\xa1/\x90\x90\xc4\x00",
+            ):
+                for channel in (ROOM.decode(), KEYS.wide(), KEYS.everyone(), KEYS.node(plane.node)):
+                    server.client.publish(channel, kind + rest)
+        plane.receive_nowait()
+        for _ in range(3):
+            await other.publish(event("room"))
+        found: list[Any] = []
+        with trio.fail_after(5):
+            while len(found) < 3:
+                await plane.wait()
+                found += [
+                    e for e in plane.receive_nowait() if isinstance(e, Envelope) and e.position
+                ]
+        assert [e.rooms for e in found[-3:]] == [("room",)] * 3
 
 
 async def test_results_of_a_node_that_goes(server: Valkey) -> None:

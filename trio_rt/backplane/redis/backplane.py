@@ -15,7 +15,8 @@ as it was, or whoever missed something is told.
 
 import secrets
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha1
 from typing import Any
@@ -408,7 +409,7 @@ class RedisBackplane(Backplane):
             BackplaneDown: if Redis cannot be told in time.
         """
         seconds = self._dial.settings.wait_timeout
-        with trio.move_on_after(seconds) as scope:
+        with trio.move_on_after(seconds) as scope, _no_refusal():
             return await self._rooms.subscribe(LogName(namespace, room))
         assert scope.cancelled_caught, "it returned"
         raise BackplaneDown(f"room {room!r} not subscribed in {seconds} s", outcome_unknown=False)
@@ -445,7 +446,8 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be asked in time.
         """
-        return await self._keeper.find(pid)
+        with _no_refusal():
+            return await self._keeper.find(pid)
 
     async def take_session(self, session: SavedSession) -> bool:
         """See `Backplane`. A connection that it has on another node is ended first.
@@ -453,7 +455,8 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be asked in time.
         """
-        return await self._keeper.take(session)
+        with _no_refusal():
+            return await self._keeper.take(session)
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane`.
@@ -461,7 +464,8 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be asked in time.
         """
-        return await self._keeper.recover(session, since)
+        with _no_refusal():
+            return await self._keeper.recover(session, since)
 
     def keep_session(self, session: SavedSession) -> None:
         """See `Backplane`."""
@@ -633,27 +637,42 @@ class RedisBackplane(Backplane):
 
     async def acquire(self, name: str, seconds: float) -> Lease | Held:
         """See `Leases`."""
-        return await self._leases.acquire(name, seconds)
+        with _no_refusal():
+            return await self._leases.acquire(name, seconds)
 
     async def renew(self, lease: Lease, seconds: float) -> Lease | None:
         """See `Leases`."""
-        return await self._leases.renew(lease, seconds)
+        with _no_refusal():
+            return await self._leases.renew(lease, seconds)
 
     async def give_back(self, lease: Lease) -> None:
         """See `Leases`."""
-        await self._leases.give_back(lease)
+        with _no_refusal():
+            await self._leases.give_back(lease)
 
     async def save(self, lease: Lease, state: bytes | None) -> bool:
         """See `Leases`."""
-        return await self._leases.save(lease, state)
+        with _no_refusal():
+            return await self._leases.save(lease, state)
 
     async def load(self, name: str) -> bytes | None:
         """See `Leases`."""
-        return await self._leases.load(name)
+        with _no_refusal():
+            return await self._leases.load(name)
 
     async def holders(self, prefix: str) -> dict[str, str]:
         """See `Leases`."""
-        return await self._leases.holders(prefix)
+        with _no_refusal():
+            return await self._leases.holders(prefix)
+
+
+@contextmanager
+def _no_refusal() -> Generator[None]:
+    """A Redis that does not do what it is asked, as one that is full, is as good as away."""
+    try:
+        yield
+    except RedisError as error:
+        raise BackplaneDown(f"Redis refuses: {error}", outcome_unknown=False) from error
 
 
 async def _climb(ended: Ended) -> None:
