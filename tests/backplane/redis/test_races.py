@@ -222,3 +222,13 @@ async def test_untold_results(own_server: Valkey) -> None:
             assert await plane.claim(str(number)) is None
             plane.settle(str(number), Settled(b"[]"))
         assert len(plane._claims._settling) <= 100
+
+
+async def test_typed_commands(server: Valkey) -> None:
+    """A program's own commands go over the node's link, in each of its lives."""
+    async with running(server) as plane:
+        await plane.redis.set("mine", "1")
+        assert await plane.redis.get("mine") == b"1"
+        before = plane.redis
+    plane.open(Config())
+    assert plane.redis is not before

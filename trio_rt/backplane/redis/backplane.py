@@ -44,6 +44,7 @@ from trio_rt.backplane.base import (
 from trio_rt.backplane.redis.address import read_url
 from trio_rt.backplane.redis.asking import Asking
 from trio_rt.backplane.redis.claims import Claims
+from trio_rt.backplane.redis.commands import RedisCommands
 from trio_rt.backplane.redis.dial import Dial, DirectDial
 from trio_rt.backplane.redis.feed import Feed
 from trio_rt.backplane.redis.frames import (
@@ -193,6 +194,8 @@ class RedisBackplane(Backplane):
         self._contexts: dict[str, _Claimed] = {}
         self._old_channels: list[bytes] = []
         self._namespaces: set[str] = set()
+        self.redis = RedisCommands(self._link)
+        """Commands of yours, over the link that this node has anyway. Another one in each life."""
         self._probe = Probe(self._link, self._subscriptions, probe_channel)
         self._name_parts(node)
         self._nodes = frozenset({node})
