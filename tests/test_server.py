@@ -17,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.visitors import DEADLINE, ENGINE, KEY, Visitors, request_head
 from trio_rt import Anonymous, MisuseError, Server, reasons
+from trio_rt.backplane.memory import MemoryBackplane
 from trio_rt.transport.listener import open_listeners
 from trio_rt.web.messages import Request, Response
 
@@ -563,3 +564,59 @@ async def test_no_delay(nursery: trio.Nursery) -> None:
             await accepted.wait()
     assert options[0] != 0
     nursery.cancel_scope.cancel()
+
+
+# Readiness
+
+
+async def test_ready(visitors: Visitors) -> None:
+    """A server that serves is ready, on the port of its pages."""
+    server = new_server()
+    await visitors.serve(server)
+    peer = await visitors.visit(server.web_port)
+    answer = await peer.ask("/readyz")
+    assert (answer.status, answer.body) == (200, b"ready")
+    await peer.stream.aclose()
+
+
+async def test_not_ready_while_draining(visitors: Visitors) -> None:
+    """A server that drains says so on its web port until the last client has gone."""
+    server = new_server(drain_timeout=60)
+    going, leaving = trio.Event(), trio.Event()
+
+    @server.on_disconnect
+    async def bye(socket, reason):
+        going.set()
+        await leaving.wait()
+
+    await visitors.serve(server)
+    client = await visitors.connect(server)
+    server.stop()
+    await going.wait()
+    peers = [await visitors.visit(server.web_port) for _ in range(2)]
+    for peer in peers:
+        answer = await peer.ask("/readyz")
+        assert (answer.status, answer.body) == (503, b"draining")
+    assert (await peers[0].ask("/healthz")).status == 200
+    leaving.set()
+    await client.expect_end(1001)
+    await visitors.assert_stops(server)
+    for peer in peers:
+        await peer.assert_ended()
+        await peer.stream.aclose()
+
+
+class Deaf(MemoryBackplane):
+    """Hears nobody."""
+
+    is_ready = False
+
+
+async def test_not_ready_without_backplane(visitors: Visitors) -> None:
+    """A server whose backplane is not ready is alive, and gets no clients."""
+    server = Server(backplane=Deaf(), web_port=0)
+    await visitors.serve(server)
+    peer = await visitors.visit(server.web_port)
+    assert (await peer.ask("/readyz")).status == 503
+    assert (await peer.ask("/healthz")).status == 200
+    await peer.stream.aclose()

@@ -21,6 +21,8 @@ class Running:
     """Where requests and sessions run."""
     idle: IdleStreams = attrs.field(factory=IdleStreams)
     """Those of them that wait for a request."""
+    late: IdleStreams = attrs.field(factory=IdleStreams)
+    """The same, of those who ask for a page while the server drains."""
     requests: int = 0
     """Sockets of the Socket.IO port that have no session: in the handshake, or reading pages."""
     pages: int = 0

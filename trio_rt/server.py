@@ -4,7 +4,8 @@ serve
 ├── services     flusher, wheel, backplane; the hub of all sockets     (shielded, end last)
 ├── signals      the first begins to drain, the second cuts
 ├── connections  one task for each, with a nursery of its own
-└── doors        the listeners                                        (end first)
+├── web          the listeners of pages: health checks are answered to the end
+└── doors        the listeners of clients                             (end first)
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from trio_rt.transport.socket_wire import SocketWire
 from trio_rt.web.exchange import refuse, serve_http
 from trio_rt.web.head import new_connection, read_head
 from trio_rt.web.link import HttpLimits
-from trio_rt.web.messages import HttpError, Response
+from trio_rt.web.messages import HttpError, Request, Response
 from trio_rt.web.pages import Pages
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Server(App):
         self.web = Pages()
         """Pages and routes; on their own port, or on the listener's if `Config.share_port`."""
         self.web.page("/healthz", "ok")
+        self.web.get("/readyz")(self._tell_readiness)
         self._needs_loopback = auth is None
         self._running: Running | None = None
         self._freeze_at = _FREEZE_FROM
@@ -222,8 +224,13 @@ class Server(App):
                         running.connections = connections
                         if signals is not None:
                             nursery.start_soon(self._obey, signals)
-                        await self._open_doors(running, started)
-                        await self._drain(connections.cancel_scope)
+                        async with trio.open_nursery() as web:
+                            for listener in running.web_listeners:
+                                web.start_soon(listener.accept, connections, self._serve_pages)
+                            await self._open_doors(running, started)
+                            await self._drain(connections.cancel_scope)
+                            web.cancel_scope.cancel()
+                            running.late.end()
                 finally:
                     services.cancel()
                     hub_scope.cancel()
@@ -283,8 +290,6 @@ class Server(App):
         async with trio.open_nursery() as doors:
             for listener in running.listeners:
                 doors.start_soon(listener.accept, running.connections, self._serve_client)
-            for listener in running.web_listeners:
-                doors.start_soon(listener.accept, running.connections, self._serve_pages)
             gc.collect()
             gc.freeze()
             log.info("serving on %s, pages on %s", self.url, self.web_url)
@@ -368,7 +373,17 @@ class Server(App):
 
     async def _show_pages(self, wire: SocketWire) -> None:
         limits = HttpLimits.from_config(self.config)
-        await serve_http(wire, self.web, limits=limits, idle=self._now.idle)
+        running = self._now
+        idle = running.late if running.stopping.is_set() else running.idle
+        await serve_http(wire, self.web, limits=limits, idle=idle)
+
+    async def _tell_readiness(self, _request: Request) -> Response:
+        """Whether a load balancer may send clients here."""
+        if self._now.stopping.is_set():
+            return Response("draining", 503)
+        if not self.backplane.is_ready:
+            return Response("the backplane is not ready", 503)
+        return Response("ready")
 
     async def _welcome(self, wire: SocketWire) -> Session | None:
         """Reads the first request, and does what it asks for.

@@ -118,6 +118,11 @@ class Backplane(Nodes, Leases):
     def end_namespace(self, namespace: str) -> None:
         """A namespace that was there is not any more: its last client has left."""
 
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether events reach this node, and leave it: else clients are better off elsewhere."""
+
     # Events
 
     @property

@@ -70,6 +70,11 @@ class MemoryBackplane(Backplane):
             self._history.expire(trio.current_time())
             self._once.expire(trio.current_time())
 
+    @property
+    def is_ready(self) -> bool:
+        """See `Backplane`. Always: it needs nothing."""
+        return True
+
     # Events
 
     @property
