@@ -62,7 +62,7 @@ class App(Registry):
         self.auth: Authenticator = auth or Anonymous()
         """Who decides who a client is."""
         self.backplane: Backplane = backplane or MemoryBackplane()
-        """What joins the nodes of a cluster."""
+        """What joins the nodes of a cluster. Another one may be set before the server serves."""
         self.absentees = Absentees()
         """Lost clients that may come back."""
         self.flusher = Flusher()
