@@ -171,6 +171,8 @@ class Presence:
             answers = await backplane.ask(body, timeout=ROLL_CALL_TIMEOUT)
             _merge(roster, answers.bodies)
             self._keeper.mark(self, room)
+            for node in answers.missing:  # it was slow, or is gone: asked once more
+                self._keeper.catch_up_soon(self, room, node)
 
     async def catch_up(self, room: str, node: str) -> None:
         """What a node said was missed in part: asks it for all."""
