@@ -14,11 +14,14 @@ from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt import User
 from trio_rt.backplane.base import SavedSession, Settled
-from trio_rt.backplane.redis import RedisBackplane, rooms
+from trio_rt.backplane.redis import RedisBackplane, keeper, rooms
+from trio_rt.backplane.redis.frames import encode_envelope
+from trio_rt.backplane.redis.keys import LogName
 from trio_rt.backplane.redis.names import NodeKeys
 from trio_rt.backplane.redis.record import pack_session, unpack_session
+from trio_rt.backplane.redis.scripts import load
 from trio_rt.codec.envelope import Envelope
-from trio_rt.codec.position import Position
+from trio_rt.codec.position import Position, parse_position
 from trio_rt.codec.socketio import Encoded
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown
@@ -198,6 +201,121 @@ async def test_noise(server: Valkey) -> None:
                     e for e in plane.receive_nowait() if isinstance(e, Envelope) and e.position
                 ]
         assert [e.rooms for e in found[-3:]] == [("room",)] * 3
+
+
+async def arrivals(plane: RedisBackplane, count: int) -> list[Position | None]:
+    """The places of the next events."""
+    found: list[Position | None] = []
+    with trio.fail_after(5):
+        while len(found) < count:
+            await plane.wait()
+            found += [e.position for e in plane.receive_nowait() if isinstance(e, Envelope)]
+    return found
+
+
+def place(text: bytes) -> Position | None:
+    return parse_position(text.decode())
+
+
+async def test_lost_message(server: Valkey) -> None:
+    """An event whose message does not arrive is delivered all the same, before the next one."""
+    async with running(server) as plane, running(server) as other:
+        await plane.subscribe("/", "room")
+        for name, target in ((LogName("/", "room"), "room"), (LogName("/", ""), "")):
+            plane.begin_namespace("/")
+            to = (target,) if target else ()
+            first = await other.publish(event(*to))
+            lost, _, _ = await load("clock", "append").call(
+                other._link,
+                [KEYS.clock(), KEYS.stream(name), KEYS.meta(name)],
+                encode_envelope(event(*to)),
+                *(100, 60_000, 60_000, "PUBLISH", "nowhere"),
+            )
+            last = await other.publish(event(*to))
+            assert await arrivals(plane, 3) == [first, place(lost), last]
+
+
+async def test_message_that_comes_twice(server: Valkey) -> None:
+    """An event that arrives again, or from before this node knew of it, is not delivered."""
+    async with running(server) as plane, running(server) as other:
+        await plane.subscribe("/", "room")
+        first = await other.publish(event("room"))
+        again = f"{first} {first} ".encode() + encode_envelope(event("room"))
+        old = b"1-1 1-1 " + encode_envelope(event("y" * 20))
+        server.client.publish(ROOM.decode(), again)
+        server.client.publish(KEYS.node(plane.node), old)
+        last = await other.publish(event("room"))
+        assert await arrivals(plane, 2) == [first, last]
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert plane.receive_nowait() == []
+
+
+async def test_missed_by_a_socket(server: Valkey) -> None:
+    """What was sent to one socket while its node did not hear is delivered when it does."""
+    async with running(server) as plane, running(server) as other:
+        await plane.open_session(new_session())
+        server.client.client_kill_filter(_type="pubsub")
+        missed = [await other.publish(event("x" * 20)) for _ in range(3)]
+        assert await arrivals(plane, 3) == missed
+
+
+async def test_recover_while_others_speak(server: Valkey) -> None:
+    """What is recovered, and what arrives from then on, is everything, once and in order."""
+    sent: list[Position] = []
+    heard: list[Position | None] = []
+    found: list[tuple[list[Position | None], int]] = []
+    async with running(server) as plane, running(server) as other:
+        await plane.open_session(session := new_session())
+        session.membership.join("room", await plane.subscribe("/", "room"))
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                while len(heard) < 400:
+                    await plane.wait()
+                    heard.extend(e.position for e in plane.receive_nowait())  # type: ignore[union-attr]
+
+            async def come_back() -> None:
+                while len(heard) < 350:
+                    missed = await plane.recover(session, session.membership.since)
+                    assert missed is not None
+                    found.append(([envelope.position for envelope in missed], len(heard)))
+
+            nursery.start_soon(listen)
+            nursery.start_soon(come_back)
+            for _ in range(400):
+                sent.append(await other.publish(event("room")))
+    assert len(found) > 10
+    for missed, already in found:
+        assert missed + heard[already:] == sent
+
+
+async def test_connected_for_long(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis forgets neither the sessions of who is connected, nor the logs of their rooms."""
+    monkeypatch.setattr(keeper, "TOUCH_INTERVAL", 0.1)
+    room, everybody = KEYS.meta(LogName("/", "room")), KEYS.meta(LogName("/", ""))
+    async with running(server) as plane:
+        await plane.open_session(new_session())
+        await plane.subscribe("/", "room")
+        for key in (KEYS.session("x" * 20), room, everybody):
+            assert server.client.pexpire(key, 9_000)
+            await until(lambda key=key: server.client.pttl(key) > 100_000)  # type: ignore[misc]
+
+
+async def test_written_between_find_and_take(server: Valkey) -> None:
+    """A session of a dead node can be taken, as it is by then and not as it was found."""
+    async with running(server) as plane, running(server) as other:
+        await other.open_session(session := new_session())
+        server.client.hset(KEYS.session("x" * 20), "node", "ghost")
+        found = await plane.find_session(session.pid)
+        assert found is not None
+        assert found.is_lost
+        session.membership.join("room", Position(1, 0))
+        session.data = {"a": 1}
+        server.client.hset(KEYS.session("x" * 20), "data", pack_session(session))
+        assert await plane.take_session(found)
+        assert found.membership.rooms == {"room"}
+        assert found.data == {"a": 1}
+        assert owner(server) == plane.node.encode()
 
 
 async def test_results_of_a_node_that_goes(server: Valkey) -> None:
