@@ -1,7 +1,7 @@
 """A chat that is one program, however many nodes serve it.
 
     python examples/two_nodes/server.py 8001 redis://localhost      # in one terminal
-    python examples/two_nodes/server.py 8002 redis://localhost      # in another
+    python examples/two_nodes/server.py 8003 redis://localhost      # in another
 
 Clients of both hear each other. Kill one node: its clients come back on the other, and get what
 they missed.
