@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -383,14 +384,22 @@ async def test_bad_payload(
 # The program
 
 
-def run(port: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def run(port: int) -> "Iterator[subprocess.Popen[str]]":
+    """The program in a process of its own, which does not outlive the test."""
+    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": str(FOLDER.parents[1])}
+    environment.pop("TRIO_RT_JWT_SECRET", None)  # another example may have set it here
+    with subprocess.Popen(
         [sys.executable, FOLDER / "server.py"],
-        env={**os.environ, "PORT": str(port), "PYTHONPATH": str(FOLDER.parents[1])},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def test_program() -> None:
