@@ -148,7 +148,7 @@ class Session:
             if not socket.connected:
                 socket.retire(self._connection.reason or reasons.CLIENT_DISCONNECT)
                 if not socket.was_connected:
-                    await self._forget_session(socket)
+                    await self._forget_session(socket)  # noqa: ASYNC102  shielded there
                 self._sockets.pop(namespace.name, None)
                 self._app.forget_if_deserted(namespace)
 
