@@ -148,7 +148,8 @@ class Session:
             if not socket.connected:
                 socket.retire(self._connection.reason or reasons.CLIENT_DISCONNECT)
                 if not socket.was_connected:
-                    await self._forget_session(socket)  # noqa: ASYNC102  shielded there
+                    with trio.move_on_after(self._connection.config.close_timeout, shield=True):
+                        await self._app.backplane.end_session(socket.session)
                 self._sockets.pop(namespace.name, None)
                 self._app.forget_if_deserted(namespace)
 
@@ -225,10 +226,6 @@ class Session:
         socket.session.user = socket.user
         if self._connection.config.recovery_window and self._wants_recovery:
             await self._app.backplane.open_session(socket.session)
-
-    async def _forget_session(self, socket: Socket) -> None:
-        with trio.move_on_after(self._connection.config.close_timeout, shield=True):
-            await self._app.backplane.end_session(socket.session)
 
     async def _refuse(self, socket: Socket, request: Connect, refusal: Refuse) -> None:
         """CONNECT_ERROR where the client does not know the socket yet, else an end of it."""
