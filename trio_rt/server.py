@@ -6,6 +6,8 @@ serve
 ├── connections  one task for each, with a nursery of its own
 ├── web          the listeners of pages: health checks are answered to the end
 └── doors        the listeners of clients                             (end first)
+
+It is one long file because starting, draining and answering share what runs.
 """
 
 import contextlib

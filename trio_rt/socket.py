@@ -1,4 +1,7 @@
-"""One client in one namespace: what handlers are given."""
+"""One client in one namespace: what handlers are given.
+
+It is one long file because half of it are the docstrings of a public class.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ open_client
 
 The machines decide: `machine/reconnect.py` when to dial, `machine/dialogue.py` what the server
 says, `machine/backlog.py` what is still to be told. Here it is done.
+
+It is one long file because the public methods and what the machines decide meet here, in one state.
 """
 
 import random

@@ -3,6 +3,8 @@
 An emitted event is in the backlog from the moment it is emitted. With a server that takes
 idempotency keys it stays there until it is acknowledged, and is sent again after each loss; with
 any other it leaves when it has been sent, once.
+
+It is one long file because sending, answering and losing share the same backlog.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Who is in it, how far its game is, what waits for it, what its members have seen. Decisions are the
 lobby's (`machine/lobby.py`); their effects wait here until the room's own task carries them out.
+
+It is one long file because all of it survives together: each part is told of the others' effects.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
 
 The first failure in any of them stops the others, the last started first, and climbs to the
 supervisor, which logs it and has the room live again.
+
+It is one long file because hooks, handlers and timers take turns in one task.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """All rooms of a namespace on this node: created, kept while they live, and ended.
 
 `finder.py` asks rooms wherever they are, `doors.py` lets sockets in and out.
+
+It is one long file because making, keeping and ending a room share one table.
 """
 
 from __future__ import annotations

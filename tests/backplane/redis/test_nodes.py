@@ -14,7 +14,6 @@ from trio_rt.backplane.redis.keys import Keys, LogName
 from trio_rt.backplane.redis.leases import RedisLeases
 from trio_rt.backplane.redis.limits import Counted, UserLimits
 from trio_rt.backplane.redis.once import NEW, RUNNING, OnceStore
-from trio_rt.backplane.redis.presence import PresenceStore, Present
 from trio_rt.backplane.redis.registry import Registry
 from trio_rt.backplane.redis.sessions import Found, SessionStore
 from trio_rt.backplane.redis.steady import SteadyLink
@@ -306,38 +305,3 @@ async def test_connections(link: SteadyLink, server: Valkey) -> None:
     assert await one.count("ann", 0, at_most=1, seconds=60) == Counted(True, 1)
     assert await one.count("ann", -5, at_most=1, seconds=60) == Counted(True, 0)
     assert server.client.hgetall(KEYS.of_user("ann", "cn")) == {}
-
-
-# Presence
-
-
-async def test_presence(link: SteadyLink) -> None:
-    """A user comes with the first socket and goes with the last, on whichever nodes."""
-    one, two = PresenceStore(link, "one"), PresenceStore(link, "two")
-    assert await one.join(ROOM, "s1", "ann", '{"x": 1}')
-    assert not await one.join(ROOM, "s1", "ann", "newer")
-    assert not await two.join(ROOM, "s2", "ann")
-    assert await two.join(ROOM, "s3", "ben\u2028")
-    assert await one.present(ROOM, ["one", "two", "three"]) == [
-        Present("one", "s1", "ann", "newer"),
-        Present("two", "s2", "ann", ""),
-        Present("two", "s3", "ben\u2028", ""),
-    ]
-    assert await one.leave(ROOM, "s1") == []
-    assert await one.leave(ROOM, "s1") == []
-    assert await two.leave(ROOM, "s2") == ["ann"]
-    assert await one.present(ROOM, ["one", "two"]) == [Present("two", "s3", "ben\u2028", "")]
-
-
-async def test_reap(link: SteadyLink, server: Valkey) -> None:
-    """What a dead node left is removed from all rooms, once, and tells who is gone."""
-    one, two = PresenceStore(link, "one"), PresenceStore(link, "two")
-    other = LogName("/", "x")
-    for room, sid, user in [(ROOM, "s1", "ann"), (ROOM, "s2", "ben"), (other, "s1", "ann")]:
-        await one.join(room, sid, user)
-    await two.join(ROOM, "s3", "ben")
-    assert await two.present(ROOM, ["two"]) == [Present("two", "s3", "ben", "")]
-    assert await two.reap("one") == {ROOM: ["ann"], other: ["ann"]}
-    assert await two.reap("one") == {}
-    assert await two.reap("two") == {ROOM: ["ben"]}
-    assert server.client.keys() == []

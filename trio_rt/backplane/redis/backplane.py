@@ -11,6 +11,8 @@ here if it is for somebody here.
 While Redis is away, what is local goes on; `publish` waits for `RedisSettings.wait_timeout` and
 raises `BackplaneDown`; volatile events reach this node only. Two seconds after Redis is back all is
 as it was, or whoever missed something is told.
+
+It is one long file because it is the whole contract: many short methods that hand on to its parts.
 """
 
 import secrets

@@ -10,6 +10,9 @@ of them. What cannot be read any more becomes a `Gap`, behind all that could.
 A mark is published by this node to itself. What arrives before it has a place up to it, and what
 arrives later has not: so a room is heard from an exact place on, and a quiet node knows how far it
 has got.
+
+It is one long file because every state shares the same order, and a step makes sense only
+beside the others.
 """
 
 import heapq

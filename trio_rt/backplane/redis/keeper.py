@@ -2,6 +2,8 @@
 
 What is written is what a session is at that moment, so writing it late or twice does no harm. A
 session of which Redis could not be told yet is told of as soon as it is back.
+
+It is one long file because writing, losing, taking and ending a session share the same few records.
 """
 
 import hmac
