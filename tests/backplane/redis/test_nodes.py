@@ -10,7 +10,7 @@ from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt.backplane.leases import Held, Lease
 from trio_rt.backplane.redis.dial import DirectDial
-from trio_rt.backplane.redis.keys import Keys, LogName
+from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.leases import RedisLeases
 from trio_rt.backplane.redis.limits import Counted, UserLimits
 from trio_rt.backplane.redis.once import NEW, RUNNING, OnceStore
@@ -19,7 +19,6 @@ from trio_rt.backplane.redis.sessions import Found, SessionStore
 from trio_rt.backplane.redis.steady import SteadyLink
 
 KEYS = Keys()
-ROOM = LogName("/a:b", "room:1")
 
 
 @pytest.fixture
