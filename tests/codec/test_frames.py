@@ -28,7 +28,19 @@ from trio_rt.codec.frames import (
 )
 from trio_rt.errors import MisuseError, RemoteProtocolError
 
-from .raw import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, close, fragments, frame
+from .raw import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    MASK,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    fragments,
+    frame,
+    masked,
+)
 
 pytestmark = pytest.mark.usefixtures("masking")
 
@@ -292,6 +304,15 @@ def test_the_work_is_linear_in_the_bytes(cut):
     assert decoder.receive(last) == [payload]
     # Always the same buffer, grown in place, once the header has been read.
     assert all(buffer is held[1] for buffer in held[1:])
+
+
+def test_a_piece_that_looks_like_a_frame():
+    """What continues a frame is a part of it, even if it reads like a whole one."""
+    inner = frame(TEXT, b"not a message")
+    outer = frame(BINARY, masked(inner, MASK), mask=MASK)
+    head, piece = outer[: -len(inner)], outer[-len(inner) :]
+    assert piece == inner
+    assert decode(head, piece) == [masked(inner, MASK)]
 
 
 # --- Limits

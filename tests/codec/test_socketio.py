@@ -326,3 +326,18 @@ def test_encode_json_of_rich_values():
 def test_half_an_emoji(sent: str, received: str) -> None:
     """A surrogate that is alone, as JavaScript sends it, is replaced; pairs are left alone."""
     assert decode(sent).data == [received]
+
+
+@given(
+    st.text(max_size=9),
+    st.sampled_from(['2["e"]', "3/n,7[1]", '51-["e",{}]', '0/n,{"a":1}', "1", "x"]),
+)
+def test_start(before: str, text: str) -> None:
+    """A packet is the same wherever in a text it begins."""
+    try:
+        expected = decode(text)
+    except RemoteProtocolError:
+        with pytest.raises(RemoteProtocolError):
+            decode(before + text, len(before))
+    else:
+        assert decode(before + text, len(before)) == expected

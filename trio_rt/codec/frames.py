@@ -71,6 +71,7 @@ __all__ = [
 
 _FINAL_TEXT = FIN | TEXT
 _MASKED_16 = MASKED | LENGTH_16
+_SHORT_HEAD_BYTES = 6  # of a masked frame of up to 125 bytes
 
 
 class FrameDecoder:
@@ -92,6 +93,7 @@ class FrameDecoder:
         "_from_client",
         "_held",
         "_max_message_bytes",
+        "_max_short_bytes",
         "_wanted",
     )
 
@@ -99,6 +101,8 @@ class FrameDecoder:
         self, *, max_message_bytes: int, from_client: bool = True, compression: bool = False
     ) -> None:
         self._max_message_bytes = max_message_bytes
+        short = _SHORT_HEAD_BYTES + min(max_message_bytes, LENGTH_16 - 1)
+        self._max_short_bytes = short if from_client else 0  # of a frame that is taken at once
         self._from_client = from_client
         self._compression = compression
         self._held: bytearray | None = None  # the start of a frame that is not whole yet
@@ -112,6 +116,19 @@ class FrameDecoder:
         After a `Close` or a `RemoteProtocolError`, which is always the last message, everything
         that the peer may still send is ignored (1.4, 7.1.7).
         """
+        # The hot path: one short masked text frame that came alone, between messages.
+        if (
+            1 < len(data) <= self._max_short_bytes
+            and data[0] == _FINAL_TEXT
+            and data[1] - MASKED == len(data) - _SHORT_HEAD_BYTES
+            and self._held is None
+            and self._fragments is None
+            and not self._ended
+        ):
+            try:
+                return [apply_mask(data[6:], data[2:6]).decode()]
+            except UnicodeDecodeError:
+                pass  # it is told below, as that of any frame
         messages: list[Message] = []
         if self._ended:
             return messages
@@ -121,9 +138,10 @@ class FrameDecoder:
             if len(self._held) < self._wanted:
                 return messages
             buffer, self._held = self._held, None
-        # The first branch is the hot path: a final masked text frame below 64 KiB that is all
-        # here, where no message is half here (5.4). It repeats what `_decode_frame` does for any
-        # frame, in 0.3 us instead of 1.0 us (100 bytes, mask undone in C).
+        # The first branch is as hot where several came at once: a final masked text frame below
+        # 64 KiB that is all here, where no message is half here (5.4). It repeats what
+        # `_decode_frame` does for any frame, in 0.3 us instead of 1.0 us (100 bytes, mask undone
+        # in C).
         position, end = 0, len(buffer)
         try:
             while position < end:

@@ -61,13 +61,9 @@ class Engine:
         """A message arrived from the transport."""
         if self.state is _CLOSED:
             return NOTHING
-        if type(message) is bytes:
-            payload: str | bytes = message
-        elif message[:1] == "4":
-            payload = message[1:]
-        else:
-            return self._receive_other(message)  # type: ignore[arg-type]
-        effects = self.multiplex.receive(payload)
+        if type(message) is str and not message.startswith("4"):
+            return self._receive_other(message)
+        effects = self.multiplex.receive(message, 1)
         if effects and type(effects[0]) is End:
             self.state = _CLOSED
         return effects

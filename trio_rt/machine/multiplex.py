@@ -74,13 +74,13 @@ class Multiplex:
         self.deadline = now + connect_timeout
         """When `tick` wants to be called."""
 
-    def receive(self, payload: str | bytes) -> Sequence[Effect]:
-        """A message packet arrived: text, or the bytes of a binary one."""
+    def receive(self, payload: str | bytes, start: int = 0) -> Sequence[Effect]:
+        """A message packet arrived: text from `start` on, or the bytes of a binary one."""
         try:
             if type(payload) is str:
                 if self._assembly is not None:
                     raise RemoteProtocolError("text where an attachment was due")
-                packet = socketio.decode(payload)
+                packet = socketio.decode(payload, start)
                 if packet.attachments:
                     return self._expect_attachments(packet)
             else:
