@@ -227,9 +227,8 @@ class Connection(Flushable):
         try:
             for message in self.transport.receive_nowait():
                 for effect in self._engine.receive(message):
-                    kind = type(effect)
-                    if kind is Packet and effect.type == EVENT:  # type: ignore[union-attr]
-                        events.append(effect)  # type: ignore[arg-type]
+                    if type(effect) is Packet and effect.type == EVENT:
+                        events.append(effect)
                     else:
                         self._apply(effect, events)
         except TransportClosed as error:
@@ -312,7 +311,7 @@ class Connection(Flushable):
     def send(self, data: bytes) -> None:
         """Sends a frame in order: at once if nothing was sent in this step of the scheduler."""
         flusher = self._flusher
-        if self._pending or flusher.is_crowded or self._tick == flusher.tick:
+        if flusher.is_crowded or self._pending or self._tick == flusher.tick:
             self.send_later(data)
         elif self.transport.is_blocked:
             self._put(data, CLOSE)
@@ -361,17 +360,20 @@ class Connection(Flushable):
             await self._outbox.wait_room()
 
     def _send_pending(self) -> None:
-        pending, self._pending = self._pending, []
+        pending = self._pending
         self._pending_bytes = 0
         if self.transport.is_blocked:
             for data in pending:
                 self._put(data, CLOSE)
-        else:
-            self._tick = self._flusher.tick
-            try:
-                self.transport.send_nowait(pending[0] if len(pending) == 1 else b"".join(pending))
-            except TransportClosed as error:
-                self.stop(error.reason)
+            pending.clear()
+            return
+        joined = b"".join(pending)  # a frame that is alone is not copied
+        pending.clear()
+        self._tick = self._flusher.tick
+        try:
+            self.transport.send_nowait(joined)
+        except TransportClosed as error:
+            self.stop(error.reason)
 
     def _put(self, data: bytes, policy: Policy) -> None:
         if self.reason is not None:

@@ -61,6 +61,8 @@ class Dispatcher:
             if handler is None:
                 return self._answer_unknown(socket, packet.id, str(name))
             arguments.insert(0, str(name))
+        if handler.is_plain and not socket.sends_keys:
+            return self._handle(handler, socket, packet.id, arguments)
         handle: Handle = self._handle
         if socket.sends_keys or handler.idempotent is not None:
             handle = self._handle_once

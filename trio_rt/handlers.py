@@ -54,8 +54,16 @@ class EventHandler:
     whole: type[msgspec.Struct] | None
     """The whole payload as one type, for handlers that take a fixed number of arguments: validated
     at once in 0.15 us, where one by one takes 0.8 us and more."""
+    unchecked: int
+    """How many arguments need no more than to be so many, as none is annotated; -1 if some are."""
     idempotent: Callable[..., Any] | None = None
     """Makes an idempotency key of the payload, so that a resend does not run again."""
+    is_plain: bool = attrs.field(init=False)
+    """Whether each event runs, and one after the other: what most handlers are."""
+
+    @is_plain.default
+    def _is_plain(self) -> bool:
+        return self.concurrency == 1 and self.idempotent is None
 
     def validate(self, arguments: list[Any]) -> Sequence[Any]:
         """The payload as the handler's annotations want it.
@@ -68,6 +76,8 @@ class EventHandler:
                 return astuple(convert(arguments, self.whole))
             except msgspec.ValidationError:
                 pass  # one by one, to name the argument that is wrong
+        elif len(arguments) == self.unchecked:
+            return arguments
         count, most = len(arguments), len(self.parameters)
         if count < self.required or (count > most and self.rest is None):
             raise Refuse("invalid", self._describe_count(count), {"arguments": count})
@@ -253,6 +263,8 @@ def inspect_handler(
     parameters = tuple(Parameter(p.name, _check_type(p.name, hints)) for p in payload)
     star = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None
     required = sum(1 for p in payload if p.default is p.empty)
+    is_checked = any(p.type is not Any for p in parameters)
+    is_fixed = star is None and required == len(parameters)
     return EventHandler(
         event,
         function,
@@ -260,7 +272,8 @@ def inspect_handler(
         parameters,
         required,
         star,
-        whole=_whole_payload(parameters) if star is None and required == len(parameters) else None,
+        whole=_whole_payload(parameters) if is_checked and is_fixed else None,
+        unchecked=-1 if is_checked else len(parameters),
     )
 
 

@@ -103,7 +103,8 @@ class Session:
             events = connection.take()
             if len(events) > 1:
                 connection.cork()
-            for count, event in enumerate(events, 1):
+            left = EVENTS_PER_STEP
+            for event in events:
                 if type(event) is Packet:
                     socket = sockets.get(event.namespace)
                     if socket is not None and socket.state is CONNECTED:
@@ -112,7 +113,9 @@ class Session:
                     await self._connect(event)
                 else:
                     await self._leave(event.namespace)
-                if count % EVENTS_PER_STEP == 0:
+                left -= 1
+                if not left:
+                    left = EVENTS_PER_STEP
                     await trio.lowlevel.checkpoint()
 
     async def _leave(self, name: str) -> None:
