@@ -3,6 +3,7 @@
 An `App` does no I/O of its own: a server, or a test, hands it connections.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, overload
@@ -55,8 +56,9 @@ class App(Registry):
         **changes: Any,
     ) -> None:
         super().__init__(Handlers())
-        if auth is not None and not isinstance(auth, Authenticator):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise MisuseError(f"{auth!r} is no authenticator. Write: Server(auth=JWTAuth(secret))")
+        _check_part("auth", auth, Authenticator, "JWTAuth(secret)")
+        _check_part("backplane", backplane, Backplane, 'Redis.from_url("redis://localhost")')
+        _check_part("config", config, Config, "Config(share_port=True)")
         self.config = config or Config()
         """Limits and intervals."""
         self.auth: Authenticator = auth or Anonymous()
@@ -89,7 +91,7 @@ class App(Registry):
         """
         try:
             self.config = attrs.evolve(self.config, **changes)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:  # another name than those of the fields
             raise MisuseError(f"{error}. The fields are those of trio_rt.Config") from error
 
     # Namespaces
@@ -123,7 +125,7 @@ class App(Registry):
             if name not in self._namespaces:
                 self._namespaces[name] = Namespace(name, Handlers(), self)
                 self.backplane.begin_namespace(name)
-            if rooms:
+            if rooms != ():
                 self._add_rooms(self._namespaces[name], rooms)
             return self._namespaces[name]
         if rooms:
@@ -138,6 +140,8 @@ class App(Registry):
         return registry
 
     def _add_rooms(self, namespace: Namespace, kinds: Sequence[type[Room]]) -> None:
+        if not isinstance(kinds, list | tuple):
+            raise MisuseError(f"rooms={kinds!r} is no list of classes. Write: rooms=[Lobby]")
         if namespace.live_rooms is not None or self._serves_rooms:
             raise MisuseError("rooms= is given once for a namespace, before the server serves")
         namespace.live_rooms = Rooms(namespace, kinds)
@@ -272,3 +276,15 @@ class App(Registry):
             absentee = await self.absentees.next_due(self.config.max_lost_sessions)
             if await self.backplane.end_session(absentee.session):
                 await absentee.namespace.see_off(absentee)
+
+
+def _check_part(name: str, part: object, kind: type, example: str) -> None:
+    """Tells what is no part of a server, such as a class where one made from it is due."""
+    if part is None or isinstance(part, kind):
+        return
+    what = f"a {type(part).__name__}"
+    if isinstance(part, type):
+        what = f"the class {part.__name__}"
+        if issubclass(part, kind) and not inspect.isabstract(part):
+            example = f"{part.__name__}({'...' if inspect.signature(part).parameters else ''})"
+    raise MisuseError(f"{name}= is {what}, and no {kind.__name__}. Write: Server({name}={example})")

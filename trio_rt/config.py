@@ -5,9 +5,12 @@ deadlines, and no queue grows past one of these bounds.
 """
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, le, optional
+
+from trio_rt.fields import Field, checked
 
 
 def positive(default: float) -> Any:
@@ -15,11 +18,33 @@ def positive(default: float) -> Any:
     return attrs.field(default=default, validator=gt(0))
 
 
-@attrs.frozen(kw_only=True)
-class Config:
-    """The settings of one server. Make changed copies with `attrs.evolve`."""
+def _check_path(_settings: Any, _field: Field, path: str) -> None:
+    if not (path.startswith("/") and path.endswith("/")):
+        raise ValueError("a path begins and ends with a slash")
 
-    path: str = "/socket.io/"
+
+def _check_origins(_settings: Any, _field: Field, origins: tuple[str, ...] | None) -> None:
+    for origin in origins or ():
+        parts = urlsplit(origin)
+        is_one = (
+            parts.scheme and parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()
+        )
+        if origin not in ("*", "null") and not is_one:
+            raise ValueError(
+                f"{origin!r} is no origin, as a browser sends it: scheme, host and port, and "
+                f'nothing behind them, such as "https://example.org"; or "*"'
+            )
+
+
+@attrs.frozen(kw_only=True, field_transformer=checked)
+class Config:
+    """The settings of one server. Make changed copies with `attrs.evolve`.
+
+    Raises:
+        MisuseError: if a value has another type, or is out of its range.
+    """
+
+    path: str = attrs.field(default="/socket.io/", validator=_check_path)
     """Where Socket.IO lives on the listener, with its trailing slash (the clients' default)."""
 
     ping_interval: float = positive(25.0)
@@ -129,11 +154,11 @@ class Config:
     compression_threshold_bytes: int = attrs.field(default=1024, validator=ge(0))
     """Messages below this are not compressed (Engine.IO's default)."""
 
-    origins: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | None = attrs.field(default=None, validator=_check_origins)
     """Origins that browsers may come from, such as `("https://example.org",)`; `("*",)` for all.
     `None` allows only pages of the same host and port."""
 
-    web_port: int | None = None
+    web_port: int | None = attrs.field(default=None, validator=optional([ge(0), le(65_535)]))
     """Port of pages and health checks; `None`: one above the listener's (any, if there is none)."""
 
     share_port: bool = False

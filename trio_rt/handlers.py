@@ -152,14 +152,14 @@ class Handlers:
             )
         if event in self.events or (event == ANY_EVENT and self.any_event is not None):
             raise MisuseError(f"event {event!r} has a handler already: one event, one handler")
-        if concurrency < 1:
-            raise MisuseError(f"@server.on({event!r}, concurrency=N) takes 1 or more")
-        if idempotent is not None and not callable(idempotent):
+        if type(concurrency) is not int or concurrency < 1:
             raise MisuseError(
-                f"@server.on({event!r}, idempotent=...) takes a function from the payload to a "
-                f"key. Write: idempotent=lambda message: message.id"
+                f"@server.on({event!r}, concurrency=N) takes 1 or more, not {concurrency!r}"
             )
-        handler = attrs.evolve(inspect_handler(event, function, concurrency), idempotent=idempotent)
+        handler = inspect_handler(event, function, concurrency)
+        if idempotent is not None:
+            _check_idempotent(handler, idempotent)
+            handler = attrs.evolve(handler, idempotent=idempotent)
         if event == ANY_EVENT:
             self.any_event = handler
         else:
@@ -216,6 +216,24 @@ class Handlers:
         _require_arguments(function, 1, right)
         self.middleware.append(function)
         return function
+
+
+def _check_idempotent(handler: EventHandler, idempotent: Any) -> None:
+    """Raises MisuseError if it cannot make a key of the handler's payload."""
+    can_work = callable(idempotent) and not inspect.iscoroutinefunction(idempotent)
+    if can_work:
+        try:
+            inspect.signature(idempotent).bind(*range(handler.required))
+        except TypeError:
+            can_work = False
+        except ValueError:  # written in C, and does not say what it takes
+            return
+    if not can_work:
+        names = ", ".join(parameter.name for parameter in handler.parameters)
+        raise MisuseError(
+            f"@server.on({handler.event!r}, idempotent=...) takes a function, not async, from the "
+            f"payload to a key. Write: idempotent=lambda {names or '*payload'}: ..."
+        )
 
 
 def inspect_handler(

@@ -21,6 +21,8 @@ def encode_event(
         MisuseError: if it cannot be sent, with the reason.
     """
     if event in socketio.RESERVED_EVENTS or type(event) is not str:
+        if type(event) is not str:
+            raise MisuseError(f"an event's name is text, not {event!r}. Write: emit('said', ...)")
         raise MisuseError(
             f"{event!r} cannot be emitted: clients drop the connection when they "
             f"see a reserved name. Choose another one, such as 'my_{event}'"

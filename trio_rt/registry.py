@@ -1,13 +1,29 @@
 """The decorators of a namespace: how a program says what it handles."""
 
+import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from trio_rt.errors import MisuseError
 from trio_rt.handlers import Handlers
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 """A handler; decorators give it back unchanged."""
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _without_brackets(hook: M) -> M:
+    """A decorator that is used as `@server.on_connect`: it says so to whoever writes `()`."""
+
+    @functools.wraps(hook)
+    def register(self: "Registry", *arguments: Any) -> Any:
+        if len(arguments) != 1:
+            raise MisuseError(f"it takes no arguments. Write: @server.{hook.__name__}")
+        return hook(self, *arguments)
+
+    return cast(M, register)
 
 
 class Registry:
@@ -48,6 +64,7 @@ class Registry:
             raise MisuseError('on() takes the name of an event. Write: @server.on("say")')
         return lambda function: self.handlers.add_event(event, function, concurrency, idempotent)
 
+    @_without_brackets
     def on_connect(self, function: F) -> F:
         """Registers `async def f(socket)`, run after authentication and before any event.
 
@@ -60,6 +77,7 @@ class Registry:
         """
         return self.handlers.add_hook("connect", function, "socket")
 
+    @_without_brackets
     def on_recover(self, function: F) -> F:
         """Registers `async def f(socket)`, run in place of `on_connect` when a client is back.
 
@@ -68,6 +86,7 @@ class Registry:
         """
         return self.handlers.add_hook("recover", function, "socket")
 
+    @_without_brackets
     def on_disconnect(self, function: F) -> F:
         """Registers `async def f(socket, reason)`, run once for every connection of a socket.
 
@@ -77,6 +96,7 @@ class Registry:
         """
         return self.handlers.add_hook("disconnect", function, "socket", "reason")
 
+    @_without_brackets
     def on_drop(self, function: F) -> F:
         """Registers `async def f(socket, reason)`, run when a client is lost and may come back.
 
@@ -85,6 +105,7 @@ class Registry:
         """
         return self.handlers.add_hook("drop", function, "socket", "reason")
 
+    @_without_brackets
     def on_leave(self, function: F) -> F:
         """Registers `async def f(socket, reason)`, run once when a client has left for good.
 
@@ -94,6 +115,7 @@ class Registry:
         """
         return self.handlers.add_hook("leave", function, "socket", "reason")
 
+    @_without_brackets
     def on_error(self, function: F) -> F:
         """Registers `async def f(socket, event, error)`, told of handlers' unexpected failures.
 
@@ -136,6 +158,7 @@ class Registry:
             raise MisuseError('on_server_event() takes a name: @server.on_server_event("reload")')
         return lambda function: self.handlers.add_server_event(event, function)
 
+    @_without_brackets
     def use(self, function: F) -> F:
         """Registers a middleware `async def f(socket)`, run before `on_connect`.
 

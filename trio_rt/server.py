@@ -114,11 +114,14 @@ class Server(App):
             task_status: reports the server itself when it listens: `nursery.start(server.serve)`.
 
         Raises:
-            MisuseError: if it would be open to everybody without `auth=`, or serves already.
+            MisuseError: if it would be open to everybody without `auth=`, or serves already; or if
+                an argument can never be right.
             OSError: if a port is taken.
         """
         if self._running is not None:
             raise MisuseError("the server is serving already. Make another Server for more")
+        _check_sockets("sockets", sockets)
+        _check_sockets("web_sockets", web_sockets)
         try:
             await self._serve(host, port, sockets, web_sockets, lambda: task_status.started(self))
         finally:
@@ -463,6 +466,13 @@ async def _outlast(connection: Connection, done: trio.Event) -> None:
         connection.end(reasons.SERVER_SHUTDOWN)
         with trio.CancelScope(shield=True):
             await done.wait()
+
+
+def _check_sockets(name: str, sockets: Sequence[socket.socket] | None) -> None:
+    if sockets is None:
+        return
+    if not sockets or not all(isinstance(each, socket.socket) for each in sockets):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError(f"{name}= takes sockets of the module `socket` that listen already")
 
 
 def _is_main_task() -> bool:

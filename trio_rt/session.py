@@ -9,10 +9,10 @@ import attrs
 import trio
 
 from trio_rt import reasons
-from trio_rt.auth import Handshake
+from trio_rt.auth import Handshake, User
 from trio_rt.codec.socketio import Packet
 from trio_rt.connection import Connection
-from trio_rt.errors import BackplaneDown, Disconnected, LimitError, Refuse
+from trio_rt.errors import BackplaneDown, Disconnected, LimitError, MisuseError, Refuse
 from trio_rt.log import log, new_error_id, printable
 from trio_rt.machine.effects import Connect
 from trio_rt.packets import sendable
@@ -200,6 +200,11 @@ class Session:
         """Authenticates, and runs middleware and hooks; one that is back is connected meanwhile."""
         handlers = socket.namespace.handlers
         socket.user = await self._app.auth.authenticate(socket.handshake)
+        if not isinstance(socket.user, User):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(
+                f"{type(self._app.auth).__name__}.authenticate returned {socket.user!r}, and has "
+                f"to return a User, or raise Refuse. Write: return User(id, name)"
+            )
         lost = None if claim is None else await take_session(self._app, socket, claim)
         try:
             for middleware in handlers.middleware:

@@ -102,11 +102,18 @@ class Target:
 
     def timeout(self, seconds: float) -> Target:
         """Another time to wait in `call`."""
+        if not isinstance(seconds, int | float) or not seconds >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"timeout({seconds!r}) is no time in seconds. Write: timeout(2)")
         return attrs.evolve(self, call_timeout=seconds)
 
     def when_slow(self, policy: Policy) -> Target:
         """What happens at a socket that reads too slowly: `Close()` (the default),
         `DropOldest()`, `Latest(key)`, or for one socket `Block()`."""
+        if not isinstance(policy, Policy):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(
+                f"{policy!r} is no policy. Write: when_slow(DropOldest()), or Close(), "
+                f"Latest('key'), Block()"
+            )
         if isinstance(policy, Block) and self.socket is None:
             raise MisuseError(
                 "Block() would let the slowest member hold up all others. Use it "

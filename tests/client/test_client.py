@@ -602,5 +602,5 @@ async def test_repr() -> None:
 
 def test_config() -> None:
     """Limits are checked."""
-    with pytest.raises(ValueError, match="close_timeout"):
+    with pytest.raises(MisuseError, match="close_timeout"):
         ClientConfig(close_timeout=0)

@@ -231,7 +231,7 @@ async def test_token_function_that_fails(autojump_clock: MockClock) -> None:
         await run()
 
 
-@pytest.mark.parametrize("wrong", ["text", {"a": object()}, 7])
+@pytest.mark.parametrize("wrong", [lambda: "text", {"a": object()}, lambda: 7])
 async def test_wrong_auth(autojump_clock: MockClock, wrong: Any) -> None:
     """What cannot be shown ends the block with a TypeError, and not as a group."""
     script = Script()

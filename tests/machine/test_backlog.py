@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from trio_rt.config import Config
-from trio_rt.errors import LimitError
+from trio_rt.errors import LimitError, MisuseError
 from trio_rt.machine.backlog import Backlog, BacklogLimits, Entry, WhenFull
 
 LIMITS = BacklogLimits(max_events=3, max_bytes=100, max_age=10.0)
@@ -241,13 +241,13 @@ def test_larger_than_all(when_full: WhenFull) -> None:
 @pytest.mark.parametrize("value", [0, -1])
 def test_limits_make_sense(name: str, value: int) -> None:
     """A backlog without room or time is a mistake."""
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(MisuseError, match=name):
         BacklogLimits(**{name: value})
 
 
 def test_age_is_finite() -> None:
     """Nothing waits for ever."""
-    with pytest.raises(ValueError, match="max_age"):
+    with pytest.raises(MisuseError, match="max_age"):
         BacklogLimits(max_age=math.inf)
 
 

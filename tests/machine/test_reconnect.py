@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_rt import reasons
+from trio_rt.errors import MisuseError
 from trio_rt.machine.reconnect import (
     MOVES,
     Cause,
@@ -394,7 +395,7 @@ def test_attempts_after_a_stable_connection() -> None:
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
 def test_limits_are_finite(name: str, value: float) -> None:
     """No wait is endless or negative, whatever is configured."""
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(MisuseError, match=name):
         ReconnectLimits(**{name: value})
 
 
@@ -410,5 +411,5 @@ def test_limits_are_finite(name: str, value: float) -> None:
 )
 def test_limits_make_sense(name: str, value: float) -> None:
     """No limit may make dialling impossible, or endless work."""
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(MisuseError, match=name):
         ReconnectLimits(**{name: value})

@@ -12,14 +12,25 @@ from typing import Any
 
 import attrs
 
+from trio_rt.errors import MisuseError
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _check_id(_user: "User", _field: Any, id: Any) -> None:
+    if not isinstance(id, str) or not id:
+        raise MisuseError(f"the id of a user is text, and not {id!r}. Write: User(str(id))")
 
 
 @attrs.frozen
 class User:
-    """Who a socket belongs to. Several sockets may belong to one user."""
+    """Who a socket belongs to. Several sockets may belong to one user.
 
-    id: str
+    Raises:
+        MisuseError: if its id is no text, or empty.
+    """
+
+    id: str = attrs.field(validator=_check_id)
     """The stable name of the user, unique among all."""
 
     name: str = ""

@@ -51,6 +51,10 @@ class Key:
         Raises:
             MisuseError: if the key does not suit the algorithms, or is too weak.
         """
+        if not isinstance(material, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(
+                f"the key is a {type(material).__name__}, and must be text or bytes: {NEW_SECRET}"
+            )
         names = tuple(algorithms)
         is_secret = _family_of(names) is _FAMILIES[0]
         prepare = _prepare_secret if is_secret else _prepare_public_key

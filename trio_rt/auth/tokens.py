@@ -58,8 +58,8 @@ class JWTAuth(Authenticator):
         leeway: float = MAX_LEEWAY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not 0 <= leeway <= MAX_LEEWAY:
-            raise MisuseError(f"leeway is {leeway} s, and must be from 0 to {MAX_LEEWAY:.0f}")
+        if not isinstance(leeway, int | float) or not 0 <= leeway <= MAX_LEEWAY:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"leeway is {leeway!r} s, and must be from 0 to {MAX_LEEWAY:.0f}")
         self._key = Key.of(key, _several(algorithms))
         self._audiences = _several(audience or ())
         self._issuer = issuer
@@ -123,8 +123,10 @@ class JWTAuth(Authenticator):
         """
         if not self._key.can_sign:
             raise MisuseError("a public key cannot sign: let the issuer do it, who has the other")
-        if not user_id or lifetime <= 0:
-            raise MisuseError("a token needs a user id, and a lifetime above 0 s")
+        if type(user_id) is not str or not user_id:
+            raise MisuseError(f"a token needs a user id, as text, not {user_id!r}")
+        if not isinstance(lifetime, int | float) or not lifetime > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"a token needs a lifetime above 0 s, not {lifetime!r}")
         if taken := claims.keys() & {"sub", "iat", "exp"}:
             raise MisuseError(f"{', '.join(sorted(taken))}: say issue(user_id, lifetime=...)")
         payload = self._own_claims(user_id, name, lifetime) | claims

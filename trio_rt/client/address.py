@@ -19,7 +19,7 @@ def websocket_url(url: str, path: str) -> str:
     """
     right = 'Write: open_client("http://127.0.0.1:8000", namespace="/games")'
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(url))
         scheme = _SCHEMES[parts.scheme]
         is_one = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except (ValueError, KeyError):
@@ -31,7 +31,7 @@ def websocket_url(url: str, path: str) -> str:
             f"{url!r} has a path, which may mean a namespace or where Socket.IO lives. "
             f'{right}, or: open_client(..., path="/socket.io/")'
         )
-    if not path.startswith("/"):
+    if not (isinstance(path, str) and path.startswith("/")):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise MisuseError(f'path={path!r} does not begin with a slash, as "/socket.io/" does')
     query = [
         *parse_qsl(parts.query, keep_blank_values=True),

@@ -483,11 +483,20 @@ async def open_client(
         MisuseError: if an argument can never work.
     """
     _check_name(namespace)
+    if not (callable(auth) or isinstance(auth, Mapping | None)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError('auth= takes a mapping, or a function. Write: auth={"token": token}')
+    if not isinstance(headers, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError(
+            'headers= takes a mapping. Write: headers={"Authorization": "Bearer ..."}'
+        )
     if dial is not None and (headers or ssl_context):
         raise MisuseError("a dial= of yours knows its own headers and ssl_context")
+    config = ClientConfig() if config is None else config
+    if not isinstance(config, ClientConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError("config= is no ClientConfig. Write: config=ClientConfig(close_timeout=1)")
     try:
-        config = attrs.evolve(config or ClientConfig(), **changes)
-    except (TypeError, ValueError) as wrong:
+        config = attrs.evolve(config, **changes)
+    except TypeError as wrong:  # another name than those of the fields
         raise MisuseError(f"{wrong}. The fields are those of trio_rt.ClientConfig") from wrong
     if dial is None:
         dial = _default_dialer(headers or {}, ssl_context, config)
@@ -530,5 +539,5 @@ def _read_refusal(effect: ConnectRefused) -> Refused:
 
 
 def _check_name(name: str) -> None:
-    if not name.startswith("/") or "," in name or "?" in name:
+    if type(name) is not str or not name.startswith("/") or "," in name or "?" in name:
         raise MisuseError(f'{name!r} is no namespace. Write: client.namespace("/games")')

@@ -3,11 +3,12 @@
 import attrs
 
 from trio_rt.config import positive
+from trio_rt.fields import checked
 from trio_rt.machine.backlog import BacklogLimits
 from trio_rt.machine.reconnect import ReconnectLimits
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=checked)
 class ClientConfig:
     """The settings of one client. Make changed copies with `attrs.evolve`."""
 

@@ -101,6 +101,8 @@ class ClientNamespace:
         Raises:
             MisuseError: if it could never work, with what would.
         """
+        if not isinstance(event, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError('on() takes the name of an event. Write: @client.on("said")')
         if event in RESERVED_EVENTS:
             raise MisuseError(
                 f"{event!r} is no event. Write: @client.on_connect, or: "

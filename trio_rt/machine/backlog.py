@@ -20,6 +20,7 @@ import attrs
 from attrs.validators import gt, lt
 
 from trio_rt.errors import LimitError
+from trio_rt.fields import checked
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class WhenFull(enum.Enum):
     """The oldest events make room, whether they were sent or not."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=checked)
 class BacklogLimits:
     """How much a client may have to tell."""
 

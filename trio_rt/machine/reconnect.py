@@ -12,6 +12,7 @@ import attrs
 from attrs.validators import ge, gt, lt, optional
 
 from trio_rt import reasons
+from trio_rt.fields import checked
 from trio_rt.reasons import Reason
 
 
@@ -78,7 +79,7 @@ MOVES: Mapping[ConnectionState, Mapping[Cause, ConnectionState]] = {
 }
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=checked)
 class ReconnectLimits:
     """How a client dials. Every time is finite, so that every wait ends."""
 

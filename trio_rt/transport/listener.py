@@ -100,20 +100,22 @@ async def open_listeners(host: str, port: int, is_full: Callable[[], bool]) -> l
         is_full: see `Listener`.
 
     Raises:
+        MisuseError: if host or port can never be right.
         OSError: if the port is taken, or the name is unknown.
     """
     return [Listener(sock, is_full) for sock in await listen(host, port)]
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host`; the arguments are those of `open_listeners`.
-
-    Raises:
-        OSError: if the port is taken, or the name is unknown.
-    """
-    found = await trio.socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    """Listening sockets for every address of `host`; arguments and errors are as above."""
+    _check_address(host, port)
+    try:
+        found = await trio.socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        problem = f"{host!r} is no name or address of this machine: {error.strerror}"
+        raise socket.gaierror(error.errno, problem) from error
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in found:
@@ -124,6 +126,19 @@ async def listen(host: str, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def _check_address(host: object, port: object) -> None:
+    if not isinstance(host, str):
+        raise MisuseError(
+            f'the host is {host!r}, and has to be text, "" for all addresses. Write: '
+            f'server.serve("127.0.0.1", 8000)'
+        )
+    if type(port) is not int or not 0 <= port <= 65_535:
+        raise MisuseError(
+            f"the port is {port!r}, and has to be a whole number from 0 to 65535. Write: "
+            f'server.serve("127.0.0.1", 8000)'
+        )
 
 
 def _listen(family: int, address: tuple[str, int]) -> socket.socket:

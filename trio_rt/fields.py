@@ -1,0 +1,54 @@
+"""Settings are checked where they are given: a class of settings says `field_transformer=checked`.
+
+A text for a number would otherwise be found out by the first client, far from its cause.
+"""
+
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from trio_rt.errors import MisuseError
+
+Field: TypeAlias = "attrs.Attribute[Any]"
+
+
+def checked(cls: type, fields: list[Field]) -> list[Field]:
+    """Checks each field's value against its annotation, and then by its own validator."""
+    return [field.evolve(validator=_Check(cls.__name__, field)) for field in fields]
+
+
+class _Check:
+    """The validator of one field: raises MisuseError, with a call that would be right."""
+
+    __slots__ = ("_field", "_owner")
+
+    def __init__(self, owner: str, field: Field) -> None:
+        self._owner = owner
+        self._field = field
+
+    def __call__(self, settings: Any, attribute: Field, value: Any) -> None:
+        field = self._field
+        try:
+            _check_type(field.type, value)
+            if field.validator is not None:
+                field.validator(settings, attribute, value)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise MisuseError(
+                f"{field.name}={value!r} will not do: {error}. The default is "
+                f"{self._owner}({field.name}={_default(field)})"
+            ) from error
+
+
+def _default(field: Field) -> str:
+    factory = getattr(field.default, "factory", None)
+    return repr(field.default) if factory is None else f"{factory.__name__}(...)"
+
+
+def _check_type(wanted: Any, value: Any) -> None:
+    if isinstance(wanted, type) and wanted not in (bool, int, float, str):
+        if not isinstance(value, wanted):
+            kind = wanted.__name__
+            raise ValueError(f"it is no {kind}")
+    else:
+        msgspec.convert(value, wanted)
