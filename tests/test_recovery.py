@@ -943,6 +943,37 @@ async def test_back_before_the_loss_was_noticed(autojump_clock) -> None:
         assert got(again) == numbers(3)
 
 
+@pytest.mark.parametrize(("own", "is_in_time"), [(0.9, True), (1.1, False)])
+async def test_slow_hooks_at_a_takeover(autojump_clock, own: float, is_in_time: bool) -> None:
+    """What the hooks of the old connection take is not taken from the time that the new one has."""
+    server = Server(auth=ByName(), auth_timeout=1.0, disconnect_timeout=1.6)
+
+    @server.on_disconnect
+    async def disconnect(socket, reason):
+        await trio.sleep(1.5)
+
+    @server.on_drop
+    async def drop(socket, reason):
+        await trio.sleep(1.5)
+
+    @server.use
+    async def look_up(socket):
+        await trio.sleep(own if socket.handshake.auth.get("again") else 0)
+
+    async with open_link() as link, hosting(server) as host:
+        client = await host.connect(auth=ALICE, wires=(link.client, link.server))
+        link.stall()
+        began = trio.current_time()
+        returning = {**ALICE, "again": True}
+        if is_in_time:
+            again = await come_back(host, client, auth=returning)
+            assert again.recovered == {"/"}
+            assert trio.current_time() - began == pytest.approx(3.0 + own)
+        else:
+            with pytest.raises(Refuse, match="took too long"):
+                await come_back(host, client, auth=returning)
+
+
 @pytest.mark.parametrize("is_live", [False, True], ids=["lost", "connected"])
 @pytest.mark.parametrize(("seconds", "result"), [(1.0, "done"), (9.0, "cancelled")])
 async def test_taken_over_while_a_handler_runs(

@@ -87,7 +87,8 @@ class Config:
     """Seconds from the open packet until a namespace is connected (Socket.IO's default)."""
 
     auth_timeout: float = positive(10.0)
-    """Seconds that authenticator, middleware and `on_connect` may take together."""
+    """Seconds that authenticator, middleware and `on_connect` may take together; what the hooks of
+    a connection take whose session is taken over comes on top."""
 
     disconnect_timeout: float = positive(5.0)
     """Seconds that one socket's `on_disconnect` may take."""

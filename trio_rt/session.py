@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -176,7 +177,7 @@ class Session:
         """Asks all who may refuse. An exception of the program's refuses as well."""
         try:
             with trio.move_on_after(self._connection.config.auth_timeout) as scope:
-                await self._ask_all(socket, request, claim)
+                await self._ask_all(socket, request, claim, scope)
             if scope.cancelled_caught:
                 log.warning("connecting socket %s took too long", socket.id)
                 return Refuse("timeout", "connecting took too long")
@@ -196,7 +197,9 @@ class Session:
             return Refuse("disconnected", "the server does not want this client")
         return None
 
-    async def _ask_all(self, socket: Socket, request: Connect, claim: Claim | None) -> None:
+    async def _ask_all(
+        self, socket: Socket, request: Connect, claim: Claim | None, scope: trio.CancelScope
+    ) -> None:
         """Authenticates, and runs middleware and hooks; one that is back is connected meanwhile."""
         handlers = socket.namespace.handlers
         socket.user = await self._app.auth.authenticate(socket.handshake)
@@ -205,14 +208,21 @@ class Session:
                 f"{type(self._app.auth).__name__}.authenticate returned {socket.user!r}, and has "
                 f"to return a User, or raise Refuse. Write: return User(id, name)"
             )
-        lost = None if claim is None else await take_session(self._app, socket, claim)
+        lost = None
+        if claim is not None:
+            with self._uncounted(scope):
+                lost = await take_session(self._app, socket, claim)
         try:
             for middleware in handlers.middleware:
                 await middleware(socket)
             if socket.reason is not None:
                 return
             socket.may_connect(request)
-            if lost is None or claim is None or not await readmit(self._app, socket, lost, claim):
+            is_back = False
+            if lost is not None and claim is not None:
+                with self._uncounted(scope):
+                    is_back = await readmit(self._app, socket, lost, claim)
+            if not is_back:
                 await self._open_session(socket)
         finally:
             if lost is not None:
@@ -224,6 +234,19 @@ class Session:
             hook = handlers.recover
         if hook is not None:
             await hook(socket)
+
+    @contextmanager
+    def _uncounted(self, scope: trio.CancelScope) -> Generator[None]:
+        """The hooks of the connection that is taken over have their time: it is not the newcomer's.
+
+        They are two at most, `on_disconnect` and `on_drop`, or `on_leave`.
+        """
+        began, theirs = trio.current_time(), 2 * self._connection.config.disconnect_timeout
+        scope.deadline += theirs
+        try:
+            yield
+        finally:
+            scope.deadline += trio.current_time() - began - theirs
 
     @property
     def _wants_recovery(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -233,7 +233,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=100)
 @given(st.lists(STEPS, max_size=40))
 def test_once_and_in_order(steps: list[tuple[Any, ...]]) -> None:
     """Every client gets what was meant for it, once and in order, and is in its rooms."""
