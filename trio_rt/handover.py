@@ -16,11 +16,12 @@ from trio_rt.codec.frames import FrameDecoder
 from trio_rt.config import Config
 from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError
+from trio_rt.handshake import Rejection, find_problem
 from trio_rt.session import Request
 from trio_rt.transport.trio_websocket import TrioWebSocketWire
 from trio_rt.transport.websocket import WebSocketTransport
 from trio_rt.web.head import split_target
-from trio_rt.web.messages import HttpError
+from trio_rt.web.messages import Response
 
 
 @attrs.frozen
@@ -60,7 +61,9 @@ class Visit:
         )
 
 
-def read_visit(request: WebSocketRequest, config: Config, *, needs_loopback: bool) -> Visit:
+def read_visit(
+    request: WebSocketRequest, config: Config, *, needs_loopback: bool
+) -> Visit | Rejection:
     """Decides whether a request may become a session.
 
     Args:
@@ -69,7 +72,7 @@ def read_visit(request: WebSocketRequest, config: Config, *, needs_loopback: boo
         needs_loopback: nothing says who may come in, so only this machine may.
 
     Raises:
-        HttpError: if it is to be refused, with the status.
+        HttpError: if its target is malformed.
         MisuseError: if everybody could come in, and nobody has said so.
     """
     remote = request.remote
@@ -79,12 +82,28 @@ def read_visit(request: WebSocketRequest, config: Config, *, needs_loopback: boo
             f"Server(auth=JWTAuth.from_env()), or Server(auth=Anonymous()) to let everybody in"
         )
     headers = _read_headers(request)
-    _check_origin(headers, config)
     query = split_target(request.path.encode())[1]
-    if query.get("EIO") != "4" or query.get("transport") != "websocket" or "sid" in query:
-        raise HttpError(400, "bad_request", "this is for Engine.IO 4 by WebSocket alone")
+    is_allowed = _is_origin_allowed(headers, config)
+    problem = find_problem(query, headers, is_allowed=is_allowed, is_upgrade=True)
+    if problem is not None:
+        return problem
     is_secure = isinstance(remote, Endpoint) and remote.is_ssl
     return Visit(query, headers, _address(remote), request.path, is_secure)
+
+
+async def reject(request: WebSocketRequest, response: Response) -> None:
+    """Answers a request that is not accepted."""
+    headers = {"content-type": response.content_type, **response.headers}
+    await request.reject(
+        response.status,
+        extra_headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+        body=response.body if isinstance(response.body, bytes) else b"",
+    )
+
+
+def address_of(request: WebSocketRequest) -> str:
+    """Where it came from, as our own wires name their peers."""
+    return _address(request.remote)
 
 
 def _read_headers(request: WebSocketRequest) -> dict[str, str]:
@@ -95,12 +114,11 @@ def _read_headers(request: WebSocketRequest) -> dict[str, str]:
     return headers
 
 
-def _check_origin(headers: dict[str, str], config: Config) -> None:
+def _is_origin_allowed(headers: dict[str, str], config: Config) -> bool:
     """As `handshake.py`, but trio-websocket does not tell the Host to compare with."""
     origin = headers.get("origin")
     allowed = config.origins or ()
-    if origin is not None and "*" not in allowed and origin not in allowed:
-        raise HttpError(403, "forbidden", "the origin is not allowed (Config.origins)")
+    return origin is None or "*" in allowed or origin in allowed
 
 
 def _is_loopback(remote: Endpoint | str) -> bool:

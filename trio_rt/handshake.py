@@ -5,6 +5,7 @@ with the codes, of Engine.IO's own server.
 """
 
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import attrs
@@ -68,34 +69,85 @@ class Opening:
         )
 
 
+@attrs.frozen
+class Rejection:
+    """A request on Socket.IO's path that may not go on."""
+
+    code: int
+    """Engine.IO's number for what is wrong."""
+
+    message: str
+    """Engine.IO's words for it, told to the client."""
+
+    note: str
+    """What the log says, for whoever has to mend it: may have the client's own text in it."""
+
+    status: int = 400
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What the response says besides."""
+
+    def response(self) -> Response:
+        """As Engine.IO's clients know it."""
+        told = {"code": self.code, "message": self.message}
+        return Response.json(told, self.status, headers=self.headers)
+
+
 def is_for_engine(head: h11.Request, config: Config) -> bool:
     """Whether a request is for Socket.IO, and not for a page."""
     return head.target.startswith(config.path.encode())
 
 
-def read_opening(head: h11.Request, config: Config) -> Opening | Response:
-    """Decides whether a request on Socket.IO's path may go on, or what it is answered.
+def read_opening(head: h11.Request, config: Config) -> Opening | Rejection:
+    """Decides whether a request on Socket.IO's path may go on.
 
     Raises:
         HttpError: if its target is malformed.
     """
     headers = merge_headers(head)
     query = split_target(head.target)[1]
-    transport = query.get("transport")
-    if transport != "websocket":
-        return _error(0, "Transport unknown")
-    if not _is_origin_allowed(headers, config):
-        return _error(4, "Forbidden: the origin is not allowed (Config.origins)", status=403)
-    if "upgrade" not in headers:
-        return _error(3, "Bad request: the websocket transport needs an upgrade")
-    if "sid" in query:
-        return _error(1, "Session ID unknown")
+    is_allowed = _is_origin_allowed(headers, config)
+    problem = find_problem(query, headers, is_allowed=is_allowed, is_upgrade="upgrade" in headers)
+    if problem is not None:
+        return problem
     upgrade = read_upgrade(head.method.decode(), head.http_version.decode(), headers)
     if isinstance(upgrade, Refusal):
-        return _error(3, f"Bad request: {upgrade.message}", upgrade.status, dict(upgrade.headers))
-    if query.get("EIO") != "4":
-        return _error(5, "Unsupported protocol version")
+        message = f"Bad request: {upgrade.message}"
+        return Rejection(3, message, upgrade.message, upgrade.status, upgrade.headers)
     return Opening(upgrade, query, headers, head.target.decode())
+
+
+def find_problem(
+    query: Mapping[str, str], headers: Mapping[str, str], *, is_allowed: bool, is_upgrade: bool
+) -> Rejection | None:
+    """What is wrong with a request for Engine.IO, whatever is wrong with it for a WebSocket.
+
+    Args:
+        query: of the request.
+        headers: by lower-case name.
+        is_allowed: whether its origin is.
+        is_upgrade: whether it asks for a WebSocket at all.
+    """
+    transport = query.get("transport")
+    if transport != "websocket":
+        return Rejection(
+            0,
+            "Transport unknown",
+            f"the transport {transport!r} is not served. Its client has to say: "
+            f'io(url, {{ transports: ["websocket"] }})',
+        )
+    if not is_allowed:
+        origin = headers.get("origin", "")
+        message = "Forbidden: the origin is not allowed (Config.origins)"
+        return Rejection(4, message, f"the origin {origin!r} is none of Config.origins", 403)
+    if not is_upgrade:
+        message = "the websocket transport needs an upgrade"
+        note = f"{message}: a proxy in between has to pass on Upgrade and Connection"
+        return Rejection(3, f"Bad request: {message}", note)
+    if "sid" in query:
+        return Rejection(1, "Session ID unknown", "it asks for a session that is not here")
+    if query.get("EIO") != "4":
+        return Rejection(5, "Unsupported protocol version", "it speaks another Engine.IO than 4")
+    return None
 
 
 def _is_origin_allowed(headers: dict[str, str], config: Config) -> bool:
@@ -110,9 +162,3 @@ def _is_origin_allowed(headers: dict[str, str], config: Config) -> bool:
             return False
         return origin_host == headers.get("host", "").lower() != ""
     return "*" in config.origins or origin in config.origins
-
-
-def _error(
-    code: int, message: str, status: int = 400, headers: dict[str, str] | None = None
-) -> Response:
-    return Response.json({"code": code, "message": message}, status, headers=headers or {})

@@ -3,6 +3,8 @@
 import attrs
 import trio
 
+from trio_rt.handshake import Rejection
+from trio_rt.log import Sparing, printable
 from trio_rt.schedule.hub import Hub
 from trio_rt.transport.listener import Listener
 from trio_rt.web.idle import IdleStreams
@@ -28,6 +30,13 @@ class Running:
     pages: int = 0
     """Sockets of the web port."""
     stopping: trio.Event = attrs.field(factory=trio.Event)
+    sparing: Sparing = attrs.field(factory=Sparing)
+
+    def note(self, peer: str, rejection: Rejection) -> None:
+        """One line about a request that was turned away."""
+        text, kind = "%s was turned away: %s", f"rejection {rejection.code}"
+        note = printable(rejection.note)
+        self.sparing.warning(kind, trio.current_time(), text, printable(peer), note)
 
     async def run_hub(
         self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED

@@ -27,7 +27,7 @@ from trio_rt.backplane.base import Backplane
 from trio_rt.config import Config
 from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError, TransportClosed
-from trio_rt.handshake import Opening, is_for_engine, read_opening
+from trio_rt.handshake import Opening, Rejection, is_for_engine, read_opening
 from trio_rt.log import log
 from trio_rt.running import Running
 from trio_rt.schedule.hub import make_hub
@@ -145,15 +145,19 @@ class Server(App):
             MisuseError: if the server does not serve, or has no `auth=` and the client is on
                 another machine.
         """
-        from trio_rt.handover import read_visit  # noqa: PLC0415  only who has it needs it
+        from trio_rt import handover  # noqa: PLC0415  only who has it needs it
 
         running = self._now
         try:
-            visit = read_visit(request, self.config, needs_loopback=self._needs_loopback)
+            visit = handover.read_visit(request, self.config, needs_loopback=self._needs_loopback)
             if self._is_full() or running.stopping.is_set():
                 raise HttpError(503, "full", "too many connections, or about to stop")
         except HttpError as error:
-            await request.reject(error.status, body=str(error).encode())
+            await handover.reject(request, error.response())
+            return
+        if isinstance(visit, Rejection):
+            running.note(handover.address_of(request), visit)
+            await handover.reject(request, visit.response())
             return
         wire, connection = await visit.accept(request, self)
         done = trio.Event()
@@ -400,7 +404,7 @@ class Server(App):
         limits = HttpLimits.from_config(config)
         http = new_connection(config.max_head_bytes)
         head = None
-        answer: Opening | Response | HttpError
+        answer: Opening | Rejection | Response | HttpError
         try:
             with self._now.idle.waiting(config.handshake_timeout) as scope:
                 head = await read_head(wire, http, max_bytes=config.max_head_bytes)
@@ -426,6 +430,9 @@ class Server(App):
             answer = error
         if isinstance(answer, Opening):
             return await self._connect(wire, answer, http.trailing_data[0])
+        if isinstance(answer, Rejection):
+            self._now.note(wire.peer, answer)
+            answer = answer.response()
         await refuse(wire, answer, connection=http, request=head, limits=limits)
         return None
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from trio_rt.errors import MisuseError
-from trio_rt.log import log
+from trio_rt.log import Sparing, log
 
 BACKLOG = 4096
 """Connections that the kernel holds until we accept them; it caps this at net.core.somaxconn."""
@@ -25,6 +25,11 @@ _FULL = (
     b"Content-Type: text/plain\r\nContent-Length: 20\r\n\r\ntoo many connections"
 )
 
+_FULL_NOTE = (
+    "port %d is full, so that who comes is answered 503 (Config.max_connections; of a port for "
+    "pages, Config.max_web_connections)"
+)
+
 
 class Listener:
     """One listening socket.
@@ -37,6 +42,7 @@ class Listener:
     def __init__(self, sock: socket.socket, is_full: Callable[[], bool]) -> None:
         self._sock = sock
         self._is_full = is_full
+        self._sparing = Sparing()
 
     @property
     def port(self) -> int:
@@ -86,6 +92,7 @@ class Listener:
                 # Small frames leave at once, and do not wait for the peer's delayed ACK.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._is_full():
+                self._sparing.warning("full", trio.current_time(), _FULL_NOTE, self.port)
                 _refuse(sock)
             else:
                 nursery.start_soon(serve, sock)
