@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.test_recovery import ALICE, MALLORY, ByName, come_back, the_socket, vanish
-from trio_rt import NO_ACK, Refuse, Server
+from trio_rt import NO_ACK, Anonymous, Refuse, Server
 from trio_rt.codec.socketio import encode_connect
 from trio_rt.testing import Client, Host, hosting
 
@@ -393,3 +393,57 @@ async def test_after_a_return(autojump_clock) -> None:
         answers = [await again.call("pay", number, f"key.{number}") for number in range(1, 5)]
     assert answers == ["run 2", "run 3", "run 4", "run 5"]
     assert [run[1] for run in counting.runs] == [0, 1, 2, 3, 4]
+
+
+# Guests
+
+
+def guests(**changes: Any) -> tuple[Server, list[Any]]:
+    """A server that knows nobody, and what ran there."""
+    server = Server(auth=Anonymous(), **changes)
+    runs: list[Any] = []
+
+    @server.on("pay", idempotent=lambda id: id)
+    async def pay(socket, id):
+        runs.append((socket.user.id, id))
+        return f"run {len(runs)}"
+
+    return server, runs
+
+
+async def test_guest_that_missed_too_much(autojump_clock) -> None:
+    """A guest whose session is known, but cannot be given whole any more, is the guest of before:
+    what it sends again does not run again."""
+    server, runs = guests(history_events=3)
+    async with hosting(server) as host:
+        client = await host.connect()
+        assert await client.call("pay", "a") == "run 1"
+        await vanish(client)
+        for number in range(5):
+            await server.all.emit("n", number)
+        again = await come_back(host, client, auth={})
+        assert not again.recovered
+        assert await again.call("pay", "a") == "run 1"
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("window", [0.0, 120.0], ids=["no recovery", "no session"])
+async def test_key_of_a_guest_s_client(autojump_clock, window: float) -> None:
+    """A guest may come back as another one, but its client's keys are known again."""
+    server, runs = guests(recovery_window=window)
+    async with hosting(server) as host:
+        for _ in range(2):
+            client = await with_keys(host, {})
+            assert await client.call("pay", "a", "0k2.1") == "run 1"
+            await vanish(client)
+        other = await with_keys(host, {})
+        assert await other.call("pay", "a", "7hj.1") == "run 2"
+    assert len({user for user, _ in runs}) == 2
+
+
+async def test_guests_with_the_same_key(autojump_clock) -> None:
+    """A key that the program makes is each guest's own: nobody gets another one's answer."""
+    server, _ = guests()
+    async with hosting(server) as host:
+        assert await (await host.connect()).call("pay", "a") == "run 1"
+        assert await (await host.connect()).call("pay", "a") == "run 2"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from trio_rt.auth import Anonymous
 from trio_rt.backplane.base import Settled
 from trio_rt.codec.socketio import Packet, encode_json
 from trio_rt.errors import Disconnected, LimitError, Refuse
@@ -91,13 +92,16 @@ class Dispatcher:
     ) -> None:
         """As `_handle`, once for each key and user: a resend gets the first acknowledgement."""
         key: Any = None
+        owner = socket.user.id
         if socket.sends_keys and arguments and type(arguments[-1]) is str:
             key = arguments.pop()
+            if isinstance(self._app.auth, Anonymous):
+                owner = ""  # a guest may be another one next time, but the key is like no other's
         try:
             values = handler.validate(arguments)
             if key is None and handler.idempotent is not None:
                 key = handler.idempotent(*values)
-            name = None if key is None else self._name_key(socket, handler, key)
+            name = None if key is None else self._name_key(owner, handler, key)
         except Exception as error:
             answer = await self._explain(handler, socket, error)
             if answer is not None:
@@ -145,9 +149,9 @@ class Dispatcher:
                 self._app.backplane.settle(name, settled)
         return settled
 
-    def _name_key(self, socket: Socket, handler: EventHandler, key: Any) -> str:
+    def _name_key(self, owner: str, handler: EventHandler, key: Any) -> str:
         """The key's name among those of all users and events."""
-        return encode_json((self._namespace, socket.user.id, handler.event, key)).decode()
+        return encode_json((self._namespace, owner, handler.event, key)).decode()
 
     async def _handle_concurrently(
         self,
