@@ -1,25 +1,19 @@
 """The programs of the page about clusters with Socket.IO's own servers do what it says."""
 
-import re
-from pathlib import Path
-
 from tests.backplane.redis.waiting import until
+from tests.docs.pages import blocks, run, run_async
 from tests.parts import valkey
 from trio_rt import Server
 from trio_rt.testing import hosting
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "node_cluster.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+PROGRAMS = blocks("docs/howto/node_cluster.md")
 
 
 def run_page(url: str) -> Server:
     """The server that the page makes."""
-    names: dict[str, object] = {}
-    exec(compile(PROGRAMS[0].replace("redis://localhost:6379", url), PAGE.name, "exec"), names)
     handler, _, _ = PROGRAMS[1].partition("\nreplies =")
-    exec(compile(handler, PAGE.name, "exec"), names)
-    server = names["server"]
-    assert isinstance(server, Server)
+    names = run(PROGRAMS[0].replace("redis://localhost:6379", url))
+    server: Server = run(handler, **names)["server"]
     return server
 
 
@@ -30,7 +24,6 @@ async def test_page() -> None:
         async with hosting(one), hosting(other) as host:
             await host.connect()
             await until(lambda: one.backplane.is_ready and other.backplane.is_ready)  # type: ignore[attr-defined]
-            names = {"server": one}
-            code = PROGRAMS[1].partition("\nreplies =")[2].replace("await ", "")
-            replies = await eval(code.strip(), names)
+            _, asking, question = PROGRAMS[1].partition("\nreplies =")
+            replies = (await run_async(asking + question, server=one))["replies"]
             assert list(replies.answers.values()) == [{"clients": 1}]

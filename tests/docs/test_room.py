@@ -1,28 +1,27 @@
 """The first program with a room is run, and the page about rooms leaves no event out."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
+from tests.docs.pages import ROOT, blocks, in_node, run, run_async
 from tests.rooms.tables import GAMES, Guest
-from trio_rt import Server
+from trio_rt import Room, Server
 from trio_rt.testing import hosting
 
-ROOT = Path(__file__).parents[2]
-HOWTO = (ROOT / "docs/howto/room.md").read_text()
 PAGE = (ROOT / "docs/topics/rooms.md").read_text()
-[PROGRAM] = re.findall(r"```python\n(.*?)```", HOWTO, re.DOTALL)
+[PROGRAM] = blocks("docs/howto/room.md")
+[SCRIPT] = blocks("docs/howto/room.md", "js")
+[CREATING] = blocks("docs/topics/rooms.md")
 
 pytestmark = pytest.mark.usefixtures("errors")
 
 
 def make_server() -> Server:
     """The one of the program."""
-    names: dict[str, Any] = {"__name__": "first"}
-    exec(compile(PROGRAM, "room.md", "exec"), names)
-    server: Server = names["server"]
+    server: Server = run(PROGRAM)["server"]
     return server
 
 
@@ -43,6 +42,37 @@ async def test_first_program(autojump_clock) -> None:
         assert await two.call("wave", "all") == "ok"
         ended = await two.hear("room:ended")
         assert ended["result"] == {"winner": view["players"][0]["id"]}
+
+
+async def test_first_script(nursery: trio.Nursery) -> None:
+    """Two official clients play it as the page shows, to its end."""
+    server = make_server()
+    await nursery.start(server.serve, "127.0.0.1", 0)
+    script = SCRIPT.replace("http://127.0.0.1:8000", server.url)
+    async with in_node(script) as one:
+        room = (await one.writes("node player.mjs")).split()[-1]
+        async with in_node(script, room) as two:
+            for player in (one, two):
+                await player.writes("won by ")
+                assert await player.ends() == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_creating(autojump_clock) -> None:
+    """A program creates a room as the page shows, with seats for two."""
+
+    class Chess(Room): ...
+
+    class Race(Room): ...
+
+    server = Server()
+    head, _, tail = CREATING.partition("\n")
+    games = run(head, server=server, Chess=Chess, Race=Race)["games"]
+    async with hosting(server):
+        await wait_all_tasks_blocked()
+        made = await run_async(tail, games=games, Chess=Chess)
+        room = games.live_rooms.cells[made["id"]]
+        assert room.kind.name == "Chess"
 
 
 def test_first_program_is_short() -> None:
