@@ -38,6 +38,17 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(default=False)
+def nightly(session: nox.Session) -> None:
+    """Search the state machines for long: ten thousand examples of each property, or of those named
+    after `--`. The longest, tests/stateful/test_nothing_lost.py, takes an hour or so."""
+    install(session, "test")
+    session.run("python", "-m", "tests.parts")
+    folders = session.posargs or ["tests/stateful", "tests/machine"]
+    profile = {"HYPOTHESIS_PROFILE": "nightly"}
+    session.run("python", "-m", "pytest", "--timeout=0", *folders, env=profile)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the style, the asynchronous code's traps and the direction of imports."""

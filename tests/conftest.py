@@ -1,7 +1,7 @@
 """What tests of several folders use.
 
 HYPOTHESIS_PROFILE chooses how long properties are searched: "ci" takes the same examples each time,
-"nightly" ten thousand new ones, which outlasts the usual limit of a test: add `--timeout=0`.
+"nightly" ten thousand new ones, which outlasts the usual limit of a test: use `nox -s nightly`.
 """
 
 import logging

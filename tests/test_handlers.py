@@ -354,7 +354,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], list[Any], str]] = {
     "one for none": (nothing, [1], "takes 0 arguments, not 1"),
     "too few with a default": (optional, [], "takes 1 to 2 arguments, not 0"),
     "too many with a default": (optional, [1, "x", 3], "takes 1 to 2 arguments, not 3"),
-    "too few with a rest": (rest, [], "takes at least 1 arguments, not 0"),
+    "too few with a rest": (rest, [], "takes at least 1 argument, not 0"),
     "too few untyped": (untyped, [1], "takes 2 arguments, not 1"),
 }
 

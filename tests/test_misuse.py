@@ -146,7 +146,7 @@ async def test_served(arguments: dict[str, Any], right: str) -> None:
 
 async def test_unknown_host() -> None:
     """A host that is none is named, not only the system's words for it."""
-    with pytest.raises(OSError, match=r"'127\.0\.0\.1:8000' is no name or address"):
+    with pytest.raises(OSError, match=r"listen on '127\.0\.0\.1:8000', no name or address"):
         await server.serve("127.0.0.1:8000", 0)
 
 

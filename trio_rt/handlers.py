@@ -99,7 +99,8 @@ class EventHandler:
         wanted = f"{self.required}" if self.required == most else f"{self.required} to {most}"
         if self.rest is not None:
             wanted = f"at least {self.required}"
-        return f"event {self.event!r} takes {wanted} arguments, not {count}"
+        noun = "argument" if wanted in ("1", "at least 1") else "arguments"
+        return f"event {self.event!r} takes {wanted} {noun}, not {count}"
 
 
 class Handlers:

@@ -131,7 +131,7 @@ def run_command(  # noqa: PLR0917  click gives them by name
     except OSError as error:
         if error.errno not in _CANNOT_LISTEN and not isinstance(error, socket.gaierror):
             raise
-        raise click.ClickException(f"cannot listen on {host}, port {port}: {error}") from error
+        raise click.ClickException(error.strerror or str(error)) from error
 
 
 def _first(group: BaseExceptionGroup[BackplaneRefused]) -> BackplaneRefused:

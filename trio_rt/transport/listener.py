@@ -121,7 +121,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        problem = f"{host!r} is no name or address of this machine: {error.strerror}"
+        problem = f"cannot listen on {host!r}, no name or address of this machine: {error.strerror}"
         raise socket.gaierror(error.errno, problem) from error
     sockets: list[socket.socket] = []
     try:
