@@ -58,10 +58,12 @@ class Dispatcher:
         name: str | int = arguments.pop(0)
         handler = self._handlers.events.get(name)
         if handler is None:
-            handler = self._handlers.any_event
+            name = str(name)  # to JavaScript a number and its digits are one name
+            handler = self._handlers.events.get(name, self._handlers.any_event)
             if handler is None:
-                return self._answer_unknown(socket, packet.id, str(name))
-            arguments.insert(0, str(name))
+                return self._answer_unknown(socket, packet.id, name)
+            if handler is self._handlers.any_event:
+                arguments.insert(0, name)
         if handler.is_plain and not socket.sends_keys:
             return self._handle(handler, socket, packet.id, arguments)
         handle: Handle = self._handle

@@ -151,3 +151,27 @@ async def test_binary_acks_interleaved(play: Stage) -> None:
         socket.on("mixed", (number, answer) => answer(number % 2 ? Buffer.from([number]) : number));
         return Promise.all(Array.from({ length: 40 }, (_, n) => socket.emitWithAck("mixed", n)));
     """) == [bytes([number]) if number % 2 else number for number in range(40)]
+
+
+async def test_client_without_binary_frames(play: Stage) -> None:
+    """A client that says `forceBase64` gets and sends its bytes as text, in order with the rest."""
+    server = new_server()
+
+    @server.on("echo")
+    async def echo(socket, data: bytes, more: list[bytes]) -> tuple[bytes, list[bytes]]:
+        await socket.emit("said", data)
+        return data, more
+
+    js = await play(server)
+    assert await js(
+        """
+        const socket = await connected("/", { forceBase64: true });
+        const kinds = new Set();
+        wire(socket).on("message", (_, isBinary) => kinds.add(isBinary));
+        const said = next(socket, "said");
+        const answer = await acked(socket, "echo", data, [data, empty]);
+        return [...await said, ...answer, [...kinds]];
+        """,
+        data=b"\0\xff abc",
+        empty=b"",
+    ) == [b"\0\xff abc", b"\0\xff abc", [b"\0\xff abc", b""], [False]]

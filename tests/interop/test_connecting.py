@@ -250,6 +250,17 @@ async def test_query_and_headers(play: Stage) -> None:
     assert "127.0.0.1" in address
 
 
+async def test_another_path(play: Stage) -> None:
+    """Socket.IO may live elsewhere, and then does not live at its usual path."""
+    server = new_server(path="/live/")
+    js = await play(server)
+    assert await js("""
+        const socket = await connected("/", { path: "/live" });
+        const { message } = await refused("/", { forceNew: true, path: "/socket.io" });
+        return [socket.connected, message];
+    """) == [True, "websocket error"]
+
+
 async def test_middleware(play: Stage) -> None:
     """Middleware runs in order before on_connect, and what it stores is there in handlers."""
     server = new_server()

@@ -422,3 +422,22 @@ async def test_nothing_acknowledged(play: Stage) -> None:
         socket.emit("silent", () => { answered = true; });
         return [await socket.emitWithAck("loud"), answered];
     """) == ["loud", False]
+
+
+async def test_event_named_by_a_number(play: Stage) -> None:
+    """To JavaScript a number and its digits are one name; so they are to handlers."""
+    server = new_server()
+
+    @server.on("7")
+    async def seven(socket, word: str) -> str:
+        return word
+
+    @server.on("*")
+    async def other(socket, event, *payload):
+        return event
+
+    js = await play(server)
+    assert await js("""
+        const socket = await connected();
+        return [await socket.emitWithAck(7, "a"), await socket.emitWithAck(8, "b")];
+    """) == ["a", "8"]
