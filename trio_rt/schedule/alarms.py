@@ -26,8 +26,12 @@ class Alarms:
     def __len__(self) -> int:
         return sum(len(bells) for bells in self._bells.values())
 
-    def ring_at(self, bell: Bell, deadline: float) -> None:
-        """Rings `bell` at `deadline` on Trio's clock, never before."""
+    def ring_at(self, bell: Bell, deadline: float) -> float:
+        """Rings `bell` at `deadline` on Trio's clock, never before.
+
+        Returns:
+            When it rings, to be handed to `forget`.
+        """
         bells = self._bells.get(deadline)
         if bells is None:
             bells = self._bells[deadline] = set()
@@ -35,9 +39,10 @@ class Alarms:
             if self._order[0] == deadline:
                 self._changed.ring()
         bells.add(bell)
+        return deadline
 
     def forget(self, bell: Bell, deadline: float) -> None:
-        """Takes a bell back; harmless if it has rung."""
+        """Takes a bell back, which was to ring then; harmless if it has."""
         bells = self._bells.get(deadline)
         if bells is not None:
             bells.discard(bell)
