@@ -2,44 +2,26 @@
 
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 
-expect.set_options(timeout=10_000)
+from tests.browser.someone import Someone
 
 KEYS = {"up": "ArrowUp", "right": "ArrowRight", "down": "ArrowDown", "left": "ArrowLeft"}
 
 
-class Player:
-    """A browser context with the game's page, in the words of the page.
-
-    Args:
-        context: owned from here on.
-        url: where the page is; with a room and a code behind it, an invitation.
-        artifacts: the folder for screenshots.
-    """
+class Player(Someone):
+    """Somebody on the game's page; with a room and a code behind its url, an invitation."""
 
     def __init__(self, context: BrowserContext, url: str, artifacts: Path) -> None:
-        self._context = context
-        self._artifacts = artifacts
-        self._complaints: list[str] = []
+        super().__init__(context, url, artifacts)
         self.name = ""
-        self.page = context.new_page()
-        self.page.on("console", self._complain)
-        self.page.on("pageerror", lambda error: self._complaints.append(str(error)))
-        self.page.goto(url)
-
-    def part(self, name: str) -> Locator:
-        """A part of the page, by its data-testid."""
-        return self.page.get_by_test_id(name)
 
     # What is done
 
     def log_in(self, name: str) -> None:
         """Give a name, and be connected."""
         self.name = name
-        self.part("login-name").fill(name)
-        self.part("login-submit").click()
-        self.sees_connection("connected")
+        self.connects(name)
 
     def makes_room(self, title: str, *, is_private: bool = False) -> None:
         """Have a room of one's own."""
@@ -73,17 +55,6 @@ class Player:
         for heading in headings:
             self.page.keyboard.press(KEYS[heading])
 
-    def loses_connection(self) -> None:
-        """Be without a network, and see it."""
-        self._context.set_offline(True)
-        self.sees_connection("reconnecting")
-
-    def finds_connection(self) -> None:
-        """Have a network again, and be connected by it."""
-        self._context.set_offline(False)
-        self.sees_connection("connected")
-        self.expects_complaints()  # the console tells of each attempt that failed
-
     # What is seen
 
     def entry(self, title: str) -> Locator:
@@ -97,10 +68,6 @@ class Player:
     def score(self, name: str) -> int:
         """The tiles of a player."""
         return int(self.seat(name).get_by_test_id("score").inner_text())
-
-    def sees_connection(self, state: str) -> None:
-        """That is the state of the connection."""
-        expect(self.part("connection-state")).to_have_attribute("data-state", state)
 
     def sees_room(self, title: str) -> None:
         """The page shows this room."""
@@ -146,19 +113,6 @@ class Player:
             )
         )
 
-    def expects_complaints(self) -> None:
-        """Forget what the console has said so far, which this test provoked."""
-        self._complaints.clear()
-
     def takes_picture(self, name: str) -> None:
         """Keep a screenshot."""
-        self.page.screenshot(path=self._artifacts / f"lobby-{name}.png", animations="disabled")
-
-    def close(self) -> None:
-        """Leave. The page must not have complained in the console."""
-        self._context.close()
-        assert self._complaints == []
-
-    def _complain(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self._complaints.append(message.text)
+        super().takes_picture(f"lobby-{name}")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, WebSocket, expect
+from playwright.sync_api import BrowserContext, Locator, Page, WebSocket, expect
 
-expect.set_options(timeout=10_000)
+from tests.browser.someone import Someone
 
 HIDDEN = """(isHidden) => {
   Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
@@ -12,37 +12,19 @@ HIDDEN = """(isHidden) => {
 }"""
 
 
-class Visitor:
-    """A browser context with the presence page, in the words of the page.
+class Visitor(Someone):
+    """Somebody on the presence page."""
 
-    Args:
-        context: owned from here on.
-        url: where the page is.
-        artifacts: the folder for screenshots.
-    """
+    websocket: WebSocket
+    """The last connection that the page made."""
 
     def __init__(self, context: BrowserContext, url: str, artifacts: Path) -> None:
-        self._context = context
-        self._url = url
-        self._artifacts = artifacts
-        self._complaints: list[str] = []
         self._frames: list[str] = []
-        self.websocket: WebSocket
-        """The last connection that the page made."""
-        self.page = self.open_tab()
+        super().__init__(context, url, artifacts)
 
-    def open_tab(self) -> Page:
-        """One more tab with the page."""
-        page = self._context.new_page()
-        page.on("console", self._complain)
-        page.on("pageerror", lambda error: self._complaints.append(str(error)))
+    def prepare(self, page: Page) -> None:
+        """Listen to what the server tells it."""
         page.on("websocket", self._listen)
-        page.goto(self._url)
-        return page
-
-    def part(self, name: str) -> Locator:
-        """A part of the page, by its data-testid."""
-        return self.page.get_by_test_id(name)
 
     # What is done
 
@@ -50,12 +32,6 @@ class Visitor:
         """Give a name and wait until the page is in a room."""
         self.connects(name)
         expect(self.person(name)).to_be_visible()
-
-    def connects(self, name: str) -> None:
-        """Give a name and wait until the page is connected."""
-        self.part("login-name").fill(name)
-        self.part("login-submit").click()
-        self.sees_connection("connected")
 
     def types(self, text: str) -> None:
         """Write something without sending it."""
@@ -84,17 +60,6 @@ class Visitor:
     def looks_again(self) -> None:
         """Look at this tab again."""
         self.page.evaluate(HIDDEN, False)
-
-    def loses_connection(self) -> None:
-        """Be without a network, and see it."""
-        self._context.set_offline(True)
-        self.sees_connection("reconnecting")
-
-    def finds_connection(self) -> None:
-        """Have a network again, and be connected by it."""
-        self._context.set_offline(False)
-        self.sees_connection("connected")
-        self.expects_complaints()  # the console tells of each attempt that failed
 
     # What is seen
 
@@ -139,10 +104,6 @@ class Visitor:
         """Such notices in the conversation."""
         return self.part("notice").get_by_text(text, exact=True)
 
-    def sees_connection(self, state: str) -> None:
-        """That is the state of the connection."""
-        expect(self.part("connection-state")).to_have_attribute("data-state", state)
-
     def times_heard(self, text: str) -> int:
         """How often the server told this page that this was said."""
         return sum(frame.startswith('42["said"') and text in frame for frame in self._frames)
@@ -150,23 +111,6 @@ class Visitor:
     def times_refused(self) -> int:
         """How often the server did not let this page in."""
         return sum(frame.startswith("44") for frame in self._frames)
-
-    def expects_complaints(self) -> None:
-        """Forget what the console has said so far, which this test provoked."""
-        self._complaints.clear()
-
-    def takes_picture(self, name: str) -> None:
-        """Keep a screenshot."""
-        self.page.screenshot(path=self._artifacts / f"{name}.png", animations="disabled")
-
-    def close(self) -> None:
-        """Leave. The page must not have complained in the console."""
-        self._context.close()
-        assert self._complaints == []
-
-    def _complain(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self._complaints.append(message.text)
 
     def _listen(self, websocket: WebSocket) -> None:
         self.websocket = websocket

@@ -2,13 +2,7 @@
 
 import hashlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
@@ -379,53 +373,3 @@ async def test_bad_payload(
     """What does not fit is refused before the room sees it."""
     _, [ada, _] = await gather(lobby, host, "Ada", "Bob")
     assert await ada.refused(event, payload) == "invalid"
-
-
-# The program
-
-
-@contextmanager
-def run(port: int) -> "Iterator[subprocess.Popen[str]]":
-    """The program in a process of its own, which does not outlive the test."""
-    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": str(FOLDER.parents[1])}
-    environment.pop("TRIO_RT_JWT_SECRET", None)  # another example may have set it here
-    with subprocess.Popen(
-        [sys.executable, FOLDER / "server.py"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as program:
-        try:
-            yield program
-        finally:
-            program.kill()
-
-
-def test_program() -> None:
-    """The program says where it is and that its secret is new, and ends in order at Ctrl+C."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with run(port) as program:
-        assert program.stdout
-        words = ""
-        while "serving on" not in words:  # from here on Ctrl+C is the server's
-            line = program.stdout.readline()
-            assert line, words
-            words += line
-        assert f"http://127.0.0.1:{port}/" in words
-        assert "TRIO_RT_JWT_SECRET is not set" in words
-        program.send_signal(signal.SIGINT)
-        rest = program.communicate(timeout=10)[0]
-    assert "Traceback" not in rest
-
-
-def test_port_taken() -> None:
-    """If the port is taken, the program says so and what to do."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with run(port) as program:
-            words = program.communicate(timeout=10)[0]
-    assert program.returncode == 1
-    assert f"Port {port} is taken" in words
-    assert "Traceback" not in words

@@ -2,10 +2,6 @@
 
 import importlib.util
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -321,43 +317,3 @@ async def test_typing(presence: ModuleType, host: Host) -> None:
     assert await hear(grace, "typing") == ("lobby", {"who": "Ada", "name": "Ada"})
     await wait_all_tasks_blocked()
     assert heard(ada, "typing") == heard(linus, "typing") == []
-
-
-def run(port: int) -> "subprocess.Popen[str]":
-    environment = {k: v for k, v in os.environ.items() if k != "TRIO_RT_JWT_SECRET"}
-    return subprocess.Popen(
-        [sys.executable, PROGRAM],
-        env={**environment, "PORT": str(port), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def test_program() -> None:
-    """The program says where it is and that its secret is new, and ends in order at Ctrl+C."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with run(port) as program:
-        assert program.stdout
-        words = ""
-        while "serving on" not in words:  # from here on Ctrl+C is the server's
-            line = program.stdout.readline()
-            assert line, words
-            words += line
-        assert f"http://127.0.0.1:{port}/" in words
-        assert "TRIO_RT_JWT_SECRET is not set" in words
-        program.send_signal(signal.SIGINT)
-        rest = program.communicate(timeout=10)[0]
-    assert "Traceback" not in rest
-
-
-def test_port_taken() -> None:
-    """If the port is taken, the program says so and what to do."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with run(port) as program:
-            words = program.communicate(timeout=10)[0]
-    assert program.returncode == 1
-    assert f"Port {port} is taken" in words
-    assert "Traceback" not in words
