@@ -200,7 +200,7 @@ async def test_nothing_is_left(server: Server) -> None:
     await play(server)
     assert leftovers(server) == {}
     assert len(server._now.hub) == 0
-    assert server._now.requests == 0
+    assert server._reception.requests == 0
     assert count_tasks() == tasks
     assert len(os.listdir("/proc/self/fd")) == descriptors
 

@@ -7,15 +7,14 @@ serve
 ├── web          the listeners of pages: health checks are answered to the end
 └── doors        the listeners of clients                             (end first)
 
-It is one long file because starting, draining and answering share what runs.
+What is done for one socket that came stands in `reception.py`.
 """
 
 import contextlib
 import gc
-import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -26,17 +25,14 @@ from trio_rt.auth import Authenticator
 from trio_rt.backplane.base import Backplane
 from trio_rt.config import Config
 from trio_rt.connection import Connection
-from trio_rt.errors import MisuseError, TransportClosed
-from trio_rt.handshake import Opening, Rejection, is_for_engine, read_opening
+from trio_rt.errors import MisuseError
+from trio_rt.handshake import Rejection
 from trio_rt.log import log
+from trio_rt.reception import Reception
 from trio_rt.running import Running
 from trio_rt.schedule.hub import make_hub
 from trio_rt.session import Session
 from trio_rt.transport.listener import Listener, check_loopback, open_listeners
-from trio_rt.transport.socket_wire import SocketWire
-from trio_rt.web.exchange import refuse, serve_http
-from trio_rt.web.head import new_connection, read_head
-from trio_rt.web.link import HttpLimits
 from trio_rt.web.messages import HttpError, Request, Response
 from trio_rt.web.pages import Pages
 
@@ -45,9 +41,6 @@ if TYPE_CHECKING:
 
 _DRAIN_PAUSE = 0.05
 """Seconds between two slices of a drain."""
-
-_FREEZE_FROM = 256
-"""Connections from which on the garbage collector is told that they are here to stay."""
 
 
 class Server(App):
@@ -83,7 +76,7 @@ class Server(App):
         self.web.get("/readyz")(self._tell_readiness)
         self._needs_loopback = auth is None
         self._running: Running | None = None
-        self._freeze_at = _FREEZE_FROM
+        self._reception: Reception  # while it serves
 
     # Its life
 
@@ -150,13 +143,13 @@ class Server(App):
         running = self._now
         try:
             visit = handover.read_visit(request, self.config, needs_loopback=self._needs_loopback)
-            if self._is_full() or running.stopping.is_set():
+            if self._reception.is_full() or running.stopping.is_set():
                 raise HttpError(503, "full", "too many connections, or about to stop")
         except HttpError as error:
             await handover.reject(request, error.response())
             return
         if isinstance(visit, Rejection):
-            running.note(handover.address_of(request), visit)
+            self._reception.note(handover.address_of(request), visit)
             await handover.reject(request, visit.response())
             return
         wire, connection = await visit.accept(request, self)
@@ -235,7 +228,8 @@ class Server(App):
                             nursery.start_soon(self._obey, signals)
                         async with trio.open_nursery() as web:
                             for listener in running.web_listeners:
-                                web.start_soon(listener.accept, connections, self._serve_pages)
+                                serve = self._reception.serve_pages
+                                web.start_soon(listener.accept, connections, serve)
                             await self._open_doors(running, started)
                             await self._drain(connections.cancel_scope)
                             web.cancel_scope.cancel()
@@ -255,10 +249,13 @@ class Server(App):
         web_sockets: Sequence[socket.socket] | None,
     ) -> Running:
         config = self.config
+        running = Running(host or "127.0.0.1", make_hub(self.flusher))
+        stack.callback(running.hub.close)
+        reception = Reception(self, self.web, running)
         if sockets is None:
-            listeners = await open_listeners(host, port, self._is_full)
+            listeners = await open_listeners(host, port, reception.is_full)
         else:
-            listeners = [Listener(sock, self._is_full) for sock in sockets]
+            listeners = [Listener(sock, reception.is_full) for sock in sockets]
         for listener in listeners:
             stack.callback(listener.close)
         if self._needs_loopback:
@@ -270,35 +267,24 @@ class Server(App):
             )
         web_listeners: list[Listener] = []
         if web_sockets is not None:
-            web_listeners = [Listener(sock, self._is_web_full) for sock in web_sockets]
+            web_listeners = [Listener(sock, reception.is_web_full) for sock in web_sockets]
         elif not config.share_port:
             web_port = config.web_port
             if web_port is None:
                 web_port = port + 1 if 0 < port < 65_535 else 0
-            web_listeners = await self._listen_web(host, web_port)
+            web_listeners = await _listen_web(host, web_port, reception)
         for listener in web_listeners:
             stack.callback(listener.close)
-        self._running = Running(
-            host or "127.0.0.1", listeners, web_listeners, make_hub(self.flusher)
-        )
-        stack.callback(self._running.hub.close)
-        return self._running
-
-    async def _listen_web(self, host: str, port: int) -> list[Listener]:
-        try:
-            return await open_listeners(host, port, self._is_web_full)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror} (for pages and health checks; "
-                f"choose another web_port, or share_port=True)",
-            ) from error
+        running.listeners, running.web_listeners = listeners, web_listeners
+        self._running, self._reception = running, reception
+        return running
 
     async def _open_doors(self, running: Running, started: Callable[[], None]) -> None:
         """Accepts clients until the server is told to stop."""
         async with trio.open_nursery() as doors:
             for listener in running.listeners:
-                doors.start_soon(listener.accept, running.connections, self._serve_client)
+                serve = self._reception.serve_client
+                doors.start_soon(listener.accept, running.connections, serve)
             gc.collect()
             gc.freeze()
             log.info("serving on %s, pages on %s", self.url, self.web_url)
@@ -315,7 +301,7 @@ class Server(App):
             remaining = [c for c in self.sessions if c.stopped is None]
             for connection in remaining[: self.config.drain_slice]:
                 connection.stop(reasons.SERVER_SHUTDOWN)
-            if not remaining and not self._now.requests:
+            if not remaining and not self._reception.requests:
                 return  # a request may still become a session
             await trio.sleep(_DRAIN_PAUSE)
 
@@ -329,63 +315,6 @@ class Server(App):
                 log.info("%s: draining", name)
                 self.stop()
 
-    # One socket
-
-    def _is_full(self) -> bool:
-        return len(self.sessions) + self._now.requests >= self.config.max_connections
-
-    def _is_web_full(self) -> bool:
-        return self._now.pages >= self.config.max_web_connections
-
-    async def _serve_client(self, sock: socket.socket) -> None:
-        """Serves one socket of the Socket.IO port."""
-        running = self._now
-        running.requests += 1
-        try:
-            await self._answer(sock, self._welcome)
-        finally:
-            running.requests -= 1
-
-    async def _serve_pages(self, sock: socket.socket) -> None:
-        """Serves one socket of the web port."""
-        running = self._now
-        running.pages += 1
-        try:
-            await self._answer(sock, self._show_pages)
-        finally:
-            running.pages -= 1
-
-    async def _answer(
-        self, sock: socket.socket, answer: Callable[[SocketWire], Awaitable[Session | None]]
-    ) -> None:
-        """Answers the requests of one socket. A failure of ours ends it alone.
-
-        A request that became a WebSocket is served to its end by a task of its own, so that what
-        the handshake needed is freed.
-        """
-        running = self._now
-        session: Session | None = None
-        try:
-            wire = SocketWire(sock, running.hub)
-            try:
-                session = await answer(wire)
-            finally:
-                if session is None:
-                    wire.close()
-        except TransportClosed:
-            pass  # it went before anything began
-        except Exception:
-            log.exception("a request failed")
-            sock.close()
-        if session is not None:
-            running.connections.start_soon(session.run)
-
-    async def _show_pages(self, wire: SocketWire) -> None:
-        limits = HttpLimits.from_config(self.config)
-        running = self._now
-        idle = running.late if running.stopping.is_set() else running.idle
-        await serve_http(wire, self.web, limits=limits, idle=idle)
-
     async def _tell_readiness(self, _request: Request) -> Response:
         """Whether a load balancer may send clients here."""
         if self._now.stopping.is_set():
@@ -394,72 +323,16 @@ class Server(App):
             return Response("the backplane is not ready", 503)
         return Response("ready")
 
-    async def _welcome(self, wire: SocketWire) -> Session | None:
-        """Reads the first request, and does what it asks for.
 
-        Returns:
-            The session, if it became a WebSocket.
-        """
-        config = self.config
-        limits = HttpLimits.from_config(config)
-        http = new_connection(config.max_head_bytes)
-        head = None
-        answer: Opening | Rejection | Response | HttpError
-        try:
-            with self._now.idle.waiting(config.handshake_timeout) as scope:
-                head = await read_head(wire, http, max_bytes=config.max_head_bytes)
-            if scope.cancelled_caught:
-                raise HttpError(408, "timeout", "the request took too long")
-            if head is None:
-                return None
-            if is_for_engine(head, config):
-                answer = read_opening(head, config)
-            elif config.share_port:
-                await serve_http(
-                    wire,
-                    self.web,
-                    connection=http,
-                    request=head,
-                    limits=limits,
-                    idle=self._now.idle,
-                )
-                return None
-            else:
-                answer = self._not_here()
-        except HttpError as error:
-            answer = error
-        if isinstance(answer, Opening):
-            return await self._connect(wire, answer, http.trailing_data[0])
-        if isinstance(answer, Rejection):
-            self._now.note(wire.peer, answer)
-            answer = answer.response()
-        await refuse(wire, answer, connection=http, request=head, limits=limits)
-        return None
-
-    async def _connect(self, wire: SocketWire, opening: Opening, received: bytes) -> Session:
-        """Completes the handshake: the request becomes a WebSocket."""
-        with trio.fail_after(self.config.handshake_timeout):
-            transport = await opening.open(wire, received, self.config)
-        sid = secrets.token_urlsafe(15)
-        connection = Connection(sid, transport, self.config, self.flusher, self.wheel)
-        self._freeze_if_grown()
-        return Session(self, connection, opening.request(wire))
-
-    def _freeze_if_grown(self) -> None:
-        """Tells the garbage collector that the connections we have are here to stay.
-
-        With 10,000 connections a full collection takes 143 to 522 ms, and finds nothing: they are
-        freed by their reference counts when they end. Only growth freezes, so that what a
-        program leaves in cycles while connections come and go is still collected.
-        """
-        if len(self.sessions) >= self._freeze_at:
-            self._freeze_at = len(self.sessions) * 5 // 4
-            gc.collect()
-            gc.freeze()
-
-    def _not_here(self) -> Response:
-        text = f"this port speaks Socket.IO at {self.config.path}; pages are on another port"
-        return Response(text, 404)
+async def _listen_web(host: str, port: int, reception: Reception) -> list[Listener]:
+    try:
+        return await open_listeners(host, port, reception.is_web_full)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror} (for pages and health checks; "
+            f"choose another web_port, or share_port=True)",
+        ) from error
 
 
 async def _outlast(connection: Connection, done: trio.Event) -> None:
