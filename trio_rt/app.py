@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-import attrs
 import trio
 
 from trio_rt.absentees import Absentees
@@ -19,6 +18,7 @@ from trio_rt.cluster import Cluster
 from trio_rt.config import Config
 from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError
+from trio_rt.fields import change
 from trio_rt.handlers import Handlers
 from trio_rt.log import log
 from trio_rt.namespace import Namespace
@@ -89,10 +89,11 @@ class App(Registry):
         Raises:
             MisuseError: if there is no such field, or a value is out of its range.
         """
-        try:
-            self.config = attrs.evolve(self.config, **changes)
-        except TypeError as error:  # another name than those of the fields
-            raise MisuseError(f"{error}. The fields are those of trio_rt.Config") from error
+        for name in ("host", "port"):
+            if name in changes:
+                right = 'trio.run(server.serve, "127.0.0.1", 8000)'
+                raise MisuseError(f"{name}= is told where it is used. Write: {right}")
+        self.config = change(self.config, changes)
 
     # Namespaces
 

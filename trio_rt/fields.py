@@ -3,19 +3,37 @@
 A text for a number would otherwise be found out by the first client, far from its cause.
 """
 
-from typing import Any, TypeAlias
+import difflib
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 
 from trio_rt.errors import MisuseError
 
+S = TypeVar("S", bound=attrs.AttrsInstance)
 Field: TypeAlias = "attrs.Attribute[Any]"
 
 
 def checked(cls: type, fields: list[Field]) -> list[Field]:
     """Checks each field's value against its annotation, and then by its own validator."""
     return [field.evolve(validator=_Check(cls.__name__, field)) for field in fields]
+
+
+def change(settings: S, changes: dict[str, Any]) -> S:
+    """A copy of settings with some fields changed.
+
+    Raises:
+        MisuseError: if there is no such field, or a value will not do.
+    """
+    kind = type(settings)
+    names = [field.name for field in attrs.fields(kind)]
+    for name in changes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1) or [n for n in names if n in name]
+            hint = f"Did you mean {close[0]}=? " if close else ""
+            raise MisuseError(f"{name}= is no setting. {hint}All are fields of {kind.__name__}")
+    return attrs.evolve(settings, **changes)  # type: ignore[misc]  # its plugin knows no TypeVar
 
 
 class _Check:

@@ -120,6 +120,15 @@ async def test_backoff(autojump_clock: MockClock) -> None:
     assert len({round(wait, 3) for wait in waits}) > len(waits) // 2, "no jitter"
 
 
+async def test_call_without_a_connection(autojump_clock: MockClock) -> None:
+    """A call that was never sent says why, and not only that nobody answered."""
+    script = Script()
+    script.error = OSError("nobody there")
+    async with open_client("http://x", dial=script, close_timeout=1) as client:
+        with pytest.raises(CallTimeout, match=r"within 1 s; it is backing off: .*nobody there"):
+            await client.call("x", timeout=1)
+
+
 async def test_attempts_are_used_up(autojump_clock: MockClock) -> None:
     """With `max_attempts` it gives up, and says why to those who wait."""
     script = Script()

@@ -29,7 +29,6 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import attrs
 import trio
 
 from trio_rt import reasons
@@ -40,6 +39,7 @@ from trio_rt.client.connection import ClientConnection
 from trio_rt.client.namespace import Arrival, Auth, ClientNamespace
 from trio_rt.codec import socketio
 from trio_rt.errors import Disconnected, MisuseError, Refused, RemoteError, TransportClosed
+from trio_rt.fields import change
 from trio_rt.inbox import Inbox
 from trio_rt.log import log
 from trio_rt.machine.dialogue import ConnectRefused
@@ -494,10 +494,7 @@ async def open_client(
     config = ClientConfig() if config is None else config
     if not isinstance(config, ClientConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise MisuseError("config= is no ClientConfig. Write: config=ClientConfig(close_timeout=1)")
-    try:
-        config = attrs.evolve(config, **changes)
-    except TypeError as wrong:  # another name than those of the fields
-        raise MisuseError(f"{wrong}. The fields are those of trio_rt.ClientConfig") from wrong
+    config = change(config, changes)
     if dial is None:
         dial = _default_dialer(headers or {}, ssl_context, config)
     client = Client(websocket_url(url, path), namespace, auth, dial, config)

@@ -183,8 +183,17 @@ class ClientNamespace:
             finally:
                 self._forget(entry)
         if not answer.is_there:
-            raise CallTimeout(f"no acknowledgement of {event!r} within {timeout} s")
+            raise CallTimeout(f"no acknowledgement of {event!r} within {timeout} s{self._trouble}")
         return answer.get()
+
+    @property
+    def _trouble(self) -> str:
+        """Why nothing is answered, where we know it."""
+        if self.connected:
+            return ""
+        reason = self._client.reason
+        why = "" if reason is None else f": {reason.text}"
+        return f"; it is {self._client.state.value}{why}"
 
     async def wait_connected(self) -> None:
         """Waits until the namespace is connected; returns at once if it is.
