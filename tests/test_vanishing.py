@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.backplane.redis.waiting import until
 from tests.leftovers import leftovers, memories
 from trio_rt import Anonymous, Server
 from trio_rt.testing.peer import encode_messages
@@ -202,6 +203,23 @@ async def test_nothing_is_left(server: Server) -> None:
     assert len(server._now.hub) == 0
     assert server._reception.requests == 0
     assert count_tasks() == tasks
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("sent", [b"", UPGRADE[:60]], ids=["nothing", "half a request"])
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+async def test_left_in_the_doorway(server: Server, sent: bytes, is_reset: bool) -> None:
+    """Who goes before there is a request leaves no descriptor and no registration either."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await stream.send_all(sent)
+        await until(lambda: len(server._now.hub) == 1)
+        if is_reset:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+        await until(lambda: not server._reception.requests)
+        assert len(server._now.hub) == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
