@@ -23,6 +23,7 @@ from trio_rt import (
     User,
 )
 from trio_rt.codec.socketio import EVENT, encode_connect
+from trio_rt.machine.membership import MAX_LEFT
 from trio_rt.reasons import Reason
 from trio_rt.testing import Client, Host, hosting, open_link
 from trio_rt.testing.hosting import open_session
@@ -430,6 +431,23 @@ async def test_rooms_joined_and_left(autojump_clock) -> None:
         assert again.recovered == {"/"}
         assert got(again) == numbers(2, 4, 5)
         assert the_socket(server).rooms == {"room"}
+
+
+@pytest.mark.parametrize(("count", "is_whole"), [(MAX_LEFT - 1, True), (MAX_LEFT + 1, False)])
+async def test_many_rooms_left(autojump_clock, count: int, is_whole: bool) -> None:
+    """Who may have missed something in a room that it left too long ago is not told a lie."""
+    server = new_server()
+    async with hosting(server) as host:
+        client = await host.connect(auth=ALICE)
+        socket, claim = the_socket(server), client.claim()
+        for number in range(count):
+            await socket.join("other")
+            await server.to("other").emit("n", number)
+            await socket.leave("other")
+        await vanish(client)
+        again = await host.connect(auth={**ALICE, **claim})
+        assert again.recovered == ({"/"} if is_whole else set())
+        assert got(again) == (numbers(*range(count)) if is_whole else [])
 
 
 async def test_all_targets(autojump_clock) -> None:
