@@ -73,6 +73,9 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
 
 RoomRequest = Knock | Arrive | Lost | Back | Event | Order
 
+MAY_REPEAT = (Knock, Arrive, Lost, Back)
+"""Requests that do nothing the second time."""
+
 
 class Asked(msgspec.Struct, frozen=True):
     """A request, and the room that it is for; no room asks for the list of all rooms."""

@@ -35,6 +35,7 @@ from trio_rt.policies import Latest
 from trio_rt.reasons import Reason
 from trio_rt.rooms import saved
 from trio_rt.rooms.inbox import RoomInbox
+from trio_rt.rooms.keeping import MARGIN
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.saved import SavedMember, SavedRoom
 from trio_rt.rooms.tasks import RoomNursery
@@ -170,6 +171,30 @@ class Cell:
         self._check_lease()
         return self.rooms.namespace.to(*rooms)
 
+    # Whether it is ours
+
+    @property
+    def last_moment(self) -> float:
+        """When this node stops acting for the room, if its lease is not renewed before."""
+        return self.lease.expires - MARGIN
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the room is this node's for sure. To be asked after each wait: the process may
+        have stood still meanwhile, and its clock knows before anybody could tell it."""
+        return not self.is_fenced and trio.current_time() < self.last_moment
+
+    async def assure(self) -> None:
+        """Goes on only where this node may act; else stands still until the life is cancelled."""
+        if not self.may_act:
+            await trio.sleep_forever()
+
+    def renewed(self, lease: Lease) -> None:
+        """There is more time."""
+        self.lease = lease
+        if self.tasks is not None:
+            self.tasks.run_until(self.last_moment)
+
     def _check_lease(self) -> None:
         if self.is_fenced or trio.current_time() >= self.lease.expires:
             raise LocalError(f"room {self.id} may be on another node by now: it is stopped here")
@@ -191,9 +216,9 @@ class Cell:
         patch = delta.diff(self.shown, msgspec.to_builtins(state))
         if patch == {}:
             return
+        self._check_lease()
         self.shown = delta.apply(self.shown, patch)
         self.version += 1
-        self._check_lease()
         told = {"room": self.id, "version": self.version, "patch": patch}
         namespace = self.rooms.namespace
         packet = encode_plain_event(namespace.name, "room:patch", told)
@@ -318,6 +343,7 @@ class Cell:
         """Waits until the lobby is in a phase."""
         while self.lobby.phase is not phase:
             await self._phase_changed.wait()
+        await self.assure()
 
     @property
     def is_closed(self) -> bool:
@@ -355,14 +381,17 @@ class Cell:
         wanted = None if events is None else frozenset(events)
         self._inputs = [input for input in self._inputs if input.player is not player]
         await self.announce("room:turn", {"player": player.id, "seconds": within})
+        await self.assure()
         phase = self.lobby.phase
         with trio.move_on_after(within):
             while player.id in self.lobby.players and self.lobby.phase is phase:
                 for at, input in enumerate(self._inputs):
                     if input.player is player and (wanted is None or input.event in wanted):
+                        await self.assure()
                         return self._inputs.pop(at)
                 await self._input_came.wait()
         await trio.lowlevel.checkpoint()
+        await self.assure()
         return None
 
     def wake_turns(self) -> None:

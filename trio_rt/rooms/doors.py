@@ -115,7 +115,7 @@ class Doors:
         self._seq += 1
         told = Lost(socket.user.id, socket.id, self._rooms.backplane.node, self._seq, may_come_back)
         cell = self._rooms.cells.get(id)
-        if cell is not None and not cell.is_fenced:
+        if cell is not None and cell.may_act:
             cell.inbox.put(told, is_urgent=True)
             self._rooms.wake(cell)
         else:
@@ -188,7 +188,7 @@ class Doors:
                     cell.inbox.put(Lost(player.id, sid, node, seq, True), is_urgent=True)
         self._rooms.wake(cell)
         for info in there.values():
-            if info.user_id not in cell.members and not (cell.is_over or cell.is_fenced):
+            if info.user_id not in cell.members and cell.may_act and not cell.is_over:
                 await self._readmit(cell, info)
 
     async def _readmit(self, cell: Cell, info: SocketInfo) -> None:

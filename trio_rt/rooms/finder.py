@@ -23,13 +23,11 @@ from trio_rt.backplane.base import Backplane, Held, Lease
 from trio_rt.codec import questions, room_requests
 from trio_rt.codec.questions import ToRooms
 from trio_rt.codec.room_requests import (
-    Arrive,
+    MAY_REPEAT,
     Asked,
-    Back,
     Denied,
     Done,
     Elsewhere,
-    Knock,
     Lost,
     RoomAnswer,
     RoomRequest,
@@ -61,8 +59,8 @@ ANSWER_GRACE = 5.0
 FIND_TIMEOUT = LEASE + 5.0
 """Seconds for which a room is looked for whose node is gone."""
 
-MAY_REPEAT = (Knock, Arrive, Lost, Back)
-"""Requests that do nothing the second time."""
+STOPS_WITHIN = 0.05
+"""Seconds that the object of a room that is not ours any more mostly takes to be gone."""
 
 RETRY = 0.5
 """Seconds between two attempts."""
@@ -120,7 +118,7 @@ class Finder:
             return room_requests.encode(Done(self._rooms.listing.here()))
         cell = self._rooms.cells.get(asked.room)
         answer: RoomAnswer = Elsewhere()
-        if cell is not None and not cell.is_fenced:
+        if cell is not None and cell.may_act:
             try:
                 answer = await self.ask_here(cell, asked.request)
             except Refuse as refusal:
@@ -155,8 +153,13 @@ class Finder:
             raise NOT_FOUND
         while True:
             cell = self._rooms.cells.get(id)
-            if cell is not None and not cell.is_fenced:
+            if cell is not None and cell.may_act:
                 return cell
+            if cell is not None:
+                if trio.current_time() >= deadline:
+                    raise UNAVAILABLE
+                await trio.sleep(STOPS_WITHIN)
+                continue
             node = self._owners.get(id)
             if node is not None and node in self._backplane.nodes and node != self._backplane.node:
                 return node

@@ -5,6 +5,9 @@
     LEASE - 3     still not: the room is stopped, before anybody else can have it
 
 The end of a lease is counted from before it was asked for, so this clock is never the slower one.
+The room's tasks have that moment as the deadline of their scopes, and each handler, hook and tick
+looks at the clock before it begins: a process that stood still does not act on what has waited
+for it meanwhile.
 """
 
 from __future__ import annotations
@@ -53,11 +56,11 @@ class Keeper:
         while not (cell.is_over or cell.is_fenced):
             await self._wait()
             now = trio.current_time()
-            if now >= self._last_moment:
+            if now >= cell.last_moment:
                 log.error("the lease of room %s could not be renewed in time", cell.id)
                 await self._rooms.fence(cell)
                 return
-            with trio.move_on_at(self._last_moment):
+            with trio.move_on_at(cell.last_moment):
                 if now >= self._renew_at:
                     await self._renew()
                 if cell.unsaved is not None and now >= self._save_at:
@@ -65,13 +68,9 @@ class Keeper:
             if cell.is_asleep and trio.current_time() >= cell.lobby.deadline:
                 self._rooms.wake(cell)
 
-    @property
-    def _last_moment(self) -> float:
-        return self._cell.lease.expires - MARGIN
-
     async def _wait(self) -> None:
         cell = self._cell
-        deadline = min(self._renew_at, self._last_moment)
+        deadline = min(self._renew_at, cell.last_moment)
         if cell.is_asleep:
             deadline = min(deadline, cell.lobby.deadline)
         if cell.unsaved is not None:
@@ -91,7 +90,7 @@ class Keeper:
         if lease is None:
             await self._rooms.fence(cell)
             return
-        cell.lease = lease
+        cell.renewed(lease)
         self._renew_at = trio.current_time() + LEASE / 3
 
     async def _save(self) -> None:

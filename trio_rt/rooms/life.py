@@ -21,10 +21,12 @@ import msgspec
 import trio
 
 from trio_rt.codec.room_requests import (
+    MAY_REPEAT,
     Arrive,
     Back,
     Denied,
     Done,
+    Elsewhere,
     Event,
     Knock,
     Lost,
@@ -52,6 +54,7 @@ from trio_rt.machine.lobby_effects import (
 from trio_rt.machine.restarts import Restart
 from trio_rt.rooms import endings
 from trio_rt.rooms.cell import Call, Cell
+from trio_rt.rooms.endings import UNKNOWN
 from trio_rt.rooms.inbox import Reply
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.tasks import RoomNursery
@@ -89,6 +92,7 @@ class Life:
         if cell.program is not None:
             self._room.restore(msgspec.msgpack.decode(cell.program))
         cell.tasks = self._tasks
+        self._tasks.run_until(cell.last_moment)
         failed = True
         try:
             try:
@@ -99,7 +103,7 @@ class Life:
                 raise
         finally:
             cell.forget_inputs()
-            if not failed and cell.closing is None:
+            if not failed and cell.closing is None and cell.may_act:
                 cell.take_snapshot(self._room.snapshot())
             cell.tasks = None
 
@@ -140,6 +144,7 @@ class Life:
         cell = self._cell
         while True:
             await trio.lowlevel.checkpoint()
+            await cell.assure()
             if cell.effects:
                 await self._carry_out(cell.effects.popleft())
             elif cell.closing is not None:
@@ -194,10 +199,19 @@ class Life:
             reply.set(Denied("internal", f"{FAILED} under {error_id}", {"id": error_id}))
             raise
         finally:
-            reply.set(Denied("internal", FAILED))
+            reply.set(self._unfinished(request))
+
+    def _unfinished(self, request: RoomRequest) -> Denied | Elsewhere:
+        """What is said of a request that was begun and is not done."""
+        if self._cell.may_act:
+            return Denied("internal", FAILED)
+        if isinstance(request, MAY_REPEAT):
+            return Elsewhere()
+        return Denied(UNKNOWN.code, UNKNOWN.message)
 
     async def _bounded(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Runs something of the program's, for as long as that may take."""
+        await self._cell.assure()
         with trio.fail_after(self._cell.kind.room.handler_timeout):
             return await function(*arguments)
 

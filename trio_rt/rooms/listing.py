@@ -62,7 +62,8 @@ class Listing:
 
     def here(self) -> list[dict[str, Any]]:
         """The entries of this node's rooms."""
-        return [cell.summary() for cell in self._rooms.cells.values() if cell.is_listed]
+        cells = self._rooms.cells.values()
+        return [cell.summary() for cell in cells if cell.is_listed and cell.may_act]
 
     async def all(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The entries of all rooms in the cluster, as far as nodes tell them in time."""

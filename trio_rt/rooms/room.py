@@ -174,6 +174,14 @@ class Room:
         return self.cell.id
 
     @property
+    def token(self) -> int:
+        """The fencing token of this node's right to act: greater than that of every node before.
+
+        Hand it to stores of your own that can refuse what comes with an older one.
+        """
+        return self.cell.lease.token
+
+    @property
     def options(self) -> Any:
         """What the room was created with, validated against `options_type`."""
         return self.cell.options

@@ -214,7 +214,11 @@ class Rooms:
         if cell.closing is not None:  # it crashed at its end
             cell.quiet.set()
             await trio.sleep_forever()
-        await Life(cell).run(started)
+        if cell.may_act:
+            await Life(cell).run(started)
+        if not cell.may_act:  # the time was up, and the keeper did not run yet
+            self.soon(self.fence, cell)
+            await trio.sleep_forever()
 
     def retire(self, cell: Cell) -> None:
         """A room is to be closed, for the reason that it has noted."""
@@ -246,7 +250,7 @@ class Rooms:
         assert self._supervisor is not None
         while cell.id in self._supervisor:
             await self._supervisor.stop(cell.id)
-        if cell.is_asleep and not (cell.is_over or cell.is_fenced or cell.closing):
+        if cell.is_asleep and cell.may_act and not (cell.is_over or cell.closing):
             cell.is_asleep = False
             cell.active_at = trio.current_time()
             self._supervisor.start_soon(self._child(cell))
@@ -270,7 +274,8 @@ class Rooms:
         if cell is None:
             return
         try:
-            if cell.is_fenced:
+            if not cell.may_act:
+                cell.is_fenced = True
                 self.drop(cell)
             elif cell.closing is not None:
                 await self._finish(cell)
@@ -302,6 +307,9 @@ class Rooms:
             await cell.announce("room:closed", told, *sids)
         except LocalError as error:
             log.warning("%s", error)
+        if not cell.may_act:
+            self.drop(cell)  # it goes on elsewhere
+            return
         for socket in list(self.namespace.rooms.get(cell.channel, ())):
             self.namespace.remove_member(cell.channel, socket)
         if len(self.backplane.nodes) > 1:

@@ -1,5 +1,9 @@
-"""The tasks of one life of a room: they end with it, the last started first."""
+"""The tasks of one life of a room: they end with it, the last started first.
 
+All of them end by themselves at a time that is known, and put off, beforehand: that of the lease.
+"""
+
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +24,9 @@ STOP_TIMEOUT = 5.0
 class _Task:
     name: str
     scope: trio.CancelScope
+    """The program's, to cancel this task."""
+    shield: trio.CancelScope
+    """Keeps the order of ending, and ends at the nursery's time."""
     ended: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -30,6 +37,7 @@ class RoomNursery:
         self._tasks: dict[_Task, None] = {}
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
+        self._until = math.inf
         self._failure: Exception | None = None
 
     def __len__(self) -> int:
@@ -54,8 +62,9 @@ class RoomNursery:
             raise LocalError("the room is not running: use self.nursery in its hooks and handlers")
         if len(self._tasks) >= MAX_TASKS:
             raise LimitError(f"a room has more than {MAX_TASKS} tasks and timers")
-        scope = trio.CancelScope(shield=True)
-        task = _Task(name or str(getattr(function, "__name__", function)), scope)
+        scope = trio.CancelScope()
+        shield = trio.CancelScope(shield=True, deadline=self._until)
+        task = _Task(name or str(getattr(function, "__name__", function)), scope, shield)
         self._tasks[task] = None
         self._nursery.start_soon(self._run, task, function, arguments, name=task.name)
         return scope
@@ -80,6 +89,12 @@ class RoomNursery:
         if self._failure is not None:
             raise self._failure
 
+    def run_until(self, deadline: float) -> None:
+        """From this time on nothing goes on here, whatever it waits for."""
+        self._until = self._scope.deadline = deadline
+        for task in self._tasks:
+            task.shield.deadline = deadline
+
     def end(self) -> None:
         """Makes `run` stop everything and return."""
         self._scope.cancel()
@@ -100,7 +115,7 @@ class RoomNursery:
         self, task: _Task, function: Callable[..., Awaitable[object]], arguments: tuple[Any, ...]
     ) -> None:
         try:
-            with task.scope:
+            with task.shield, task.scope:
                 await function(*arguments)
         except Exception as error:
             self._failure = self._failure or error

@@ -109,6 +109,7 @@ class Ticks:
             await trio.lowlevel.checkpoint()
         else:
             await self._wait_until(due)
+        await self._cell.assure()
         if self._is_over:
             raise StopAsyncIteration
         self._number = number
