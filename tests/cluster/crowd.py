@@ -35,6 +35,14 @@ class Node:
         self.is_open = False
         self.process.kill()
 
+    def pause(self) -> None:
+        """Stops it without its knowing: connections stay, and nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on after `pause`."""
+        self.process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """Tells it to drain."""
         self.is_open = False
@@ -42,13 +50,15 @@ class Node:
 
 
 @asynccontextmanager
-async def open_nodes(urls: list[str]) -> AsyncGenerator[list[Node]]:
-    """A node for each URL of Redis."""
+async def open_nodes(
+    urls: list[str], program: str = "tests.cluster.node"
+) -> AsyncGenerator[list[Node]]:
+    """A node for each URL of Redis, which runs a program that prints its port."""
     async with trio.open_nursery() as nursery:
         nodes: list[Node] = []
 
         async def start(url: str) -> None:
-            process = await nursery.start(_run, url)
+            process = await nursery.start(_run, program, url)
             with trio.fail_after(STARTS_WITHIN):
                 line = b""
                 while not line.endswith(b"\n"):
@@ -64,9 +74,9 @@ async def open_nodes(urls: list[str]) -> AsyncGenerator[list[Node]]:
         nursery.cancel_scope.cancel()
 
 
-async def _run(url: str, task_status: trio.TaskStatus[trio.Process]) -> None:
+async def _run(program: str, url: str, task_status: trio.TaskStatus[trio.Process]) -> None:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "tests.cluster.node", url], stdout=subprocess.PIPE
+        [sys.executable, "-m", program, url], stdout=subprocess.PIPE
     )
     try:
         task_status.started(process)

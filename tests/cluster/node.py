@@ -40,10 +40,8 @@ def new_server(url: str) -> Server:
     return server
 
 
-async def main(url: str) -> None:
+async def main(server: Server) -> None:
     """Serves until SIGTERM."""
-    server = new_server(url)
-
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, "127.0.0.1", 0)
         print(server.port, flush=True)
@@ -55,4 +53,4 @@ async def main(url: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    trio.run(main, sys.argv[1])
+    trio.run(main, new_server(sys.argv[1]))
