@@ -252,7 +252,7 @@ def inspect_handler(
         event: what it handles; `ANY_EVENT` for all that have no handler of their own.
         function: takes `first`, and then the payload.
         concurrency: see `EventHandler`.
-        owner: what it is registered with, for the messages.
+        owner: what it is registered with, for the messages; empty for a method in a class.
         first: what it takes before the payload.
         verb: the decorator, for the messages.
 
@@ -260,9 +260,11 @@ def inspect_handler(
         MisuseError: if it could never work, with what would.
     """
     name = _name(function)
+    shown = ".".join(function.__qualname__.split(".")[-2:]) if "self" in first else name
     rest = ("event", "*payload") if event == ANY_EVENT else ("payload",)
     quoted = '"*"' if event == ANY_EVENT else repr(event)
-    right = f"@{owner}.{verb}({quoted})\nasync def {name}({', '.join((*first, *rest))}): ..."
+    decorator = f"{owner}.{verb}" if owner else verb
+    right = f"@{decorator}({quoted})\nasync def {name}({', '.join((*first, *rest))}): ..."
     _require_async(function, right)
     try:
         hints = typing.get_type_hints(_annotated(function))
@@ -276,8 +278,8 @@ def inspect_handler(
     stars = [p for p in found if p.kind is p.VAR_POSITIONAL]
     needless = [p for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(named) < len(first) + (event == ANY_EVENT) or needless:
-        given = " and ".join((*(f"a {word}" for word in first), "an event"))
-        raise MisuseError(f"{name} cannot be called with {given}. Write:\n{right}")
+        given = " and ".join((*(f"a {word}" for word in first if word != "self"), "an event"))
+        raise MisuseError(f"{shown} cannot be called with {given}. Write:\n{right}")
     payload = named[len(first) :]
     parameters = tuple(Parameter(p.name, _check_type(p.name, hints)) for p in payload)
     star = Parameter(stars[0].name, _check_type(stars[0].name, hints)) if stars else None

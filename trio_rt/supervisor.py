@@ -27,6 +27,10 @@ from trio_rt.log import log, new_error_id
 from trio_rt.machine.restarts import Again, Ending, GiveUp, Restart, Restarts
 
 
+def _excuse_nothing(_error: Exception) -> bool:
+    return False
+
+
 @attrs.frozen
 class Child:
     """Something to keep running."""
@@ -48,6 +52,9 @@ class Child:
 
     delay: float = attrs.field(default=0.0, validator=ge(0), kw_only=True)
     """Seconds to wait before each restart."""
+
+    excuses: Callable[[Exception], bool] = attrs.field(default=_excuse_nothing, kw_only=True)
+    """Which failures cost nothing of that budget, because their cause is dealt with elsewhere."""
 
 
 class Outcome(enum.Enum):
@@ -315,7 +322,8 @@ class _Life:
             if self._is_stopped():
                 return Ended(child, Outcome.STOPPED, error, self._log(error, "while it stopped"))
             ending = Ending.NORMAL if error is None else Ending.FAILED
-            match restarts.ended(ending, trio.current_time()):
+            is_excused = error is not None and child.excuses(error)
+            match restarts.ended(ending, trio.current_time(), is_excused=is_excused):
                 case Again(delay):
                     self._log(error, "and runs again")
                     await self._do(trio.sleep, delay)

@@ -17,7 +17,9 @@ class Broken(Exception):
 
 
 class Counter(Room):
-    """Counts what it is told, and fails when it is told so."""
+    """Counts what it is told, and fails when it is told so, by whomever."""
+
+    crashes_per_player = 0
 
     lives: ClassVar[list["Counter"]] = []
     fails_in: ClassVar[set[str]] = set()

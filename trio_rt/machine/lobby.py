@@ -123,6 +123,15 @@ class Lobby:
         return self._seats.free
 
     @property
+    def until(self) -> float:
+        """When the phase ends by itself; never, where it waits for somebody."""
+        return self._until
+
+    def held_until(self, player: str) -> float:
+        """When the seat of a player who was lost is given up; never for one who is there."""
+        return self._seats.held_until(player)
+
+    @property
     def deadline(self) -> float:
         """When `tick` wants to be called."""
         if self.phase is Phase.CLOSED:
@@ -159,7 +168,9 @@ class Lobby:
         self._put_out(player, Why.LEFT)
         return self._finish(now, refusal)
 
-    def kick(self, by: str | None, player: str, now: float) -> list[LobbyEffect]:
+    def kick(
+        self, by: str | None, player: str, now: float, *, why: Why = Why.KICKED
+    ) -> list[LobbyEffect]:
         """Somebody is put out, and cannot come back."""
         self._begin(now)
         refusal = self._why_not_host(by)
@@ -168,7 +179,7 @@ class Lobby:
         if refusal is None and not self._is_here(player):
             refusal = NOT_HERE
         if refusal is None:
-            self._put_out(player, Why.KICKED)
+            self._put_out(player, why)
             self._ban(player)
         return self._finish(now, refusal)
 

@@ -31,6 +31,8 @@ class Why(enum.Enum):
 
     LEFT = "left"
     KICKED = "kicked"
+    FAULTY = "faulty"
+    """What they sent made the room fail, and again."""
     LOST = "lost"
     """Their connection was lost, and they did not come back in time."""
     EXPIRED = "expired"

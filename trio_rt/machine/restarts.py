@@ -7,7 +7,8 @@
     TEMPORARY  Done            Done
 
 GiveUp comes in the place of Again where that would be more than `intensity` restarts within
-`period` seconds. A machine that has said Done or GiveUp has no more to say.
+`period` seconds. Restarts that are excused do not count. A machine that has said Done or GiveUp has
+no more to say.
 Source: OTP's `supervisor`, "Tuning the intensity and period".
 """
 
@@ -89,10 +90,12 @@ class Restarts:
         self._delay = delay
         self._times: deque[float] = deque()  # of the restarts that count, never more than intensity
 
-    def ended(self, ending: Ending, now: float) -> Verdict:
-        """The child has ended by itself."""
+    def ended(self, ending: Ending, now: float, *, is_excused: bool = False) -> Verdict:
+        """The child has ended by itself; what is excused costs nothing of its budget."""
         if (self._rule, ending) not in _RUN_AGAIN:
             return Done()
+        if is_excused:
+            return Again(self._delay)
         while self._times and now - self._times[0] > self._period:
             self._times.popleft()
         if len(self._times) >= self._intensity:

@@ -29,6 +29,7 @@ from trio_rt.machine.lobby_effects import (
     PhaseChanged,
     Refused,
     Rules,
+    Why,
 )
 from trio_rt.packets import encode_plain_event
 from trio_rt.policies import Latest
@@ -53,6 +54,8 @@ CHANNEL = "^"
 
 MAX_INPUTS = 64
 """Inputs of one player that wait for a tick; more are refused with the code `busy`."""
+
+_BETWEEN_GAMES = frozenset({Phase.COUNTDOWN, Phase.ENDED})
 
 SNAPSHOT_PAUSE = 0.25
 """Seconds between two snapshots that changes ask for."""
@@ -97,6 +100,9 @@ class Cell:
         self.rules = rules
         self.lobby = Lobby(rules, trio.current_time())
         """Who is in it, and how far its game is."""
+        self.phase = self.lobby.phase
+        """How far its game is as hooks are told, which the lobby may be ahead of."""
+        self._told_phase = self.phase  # when that is done
         self.options = options
         self.creator = creator
         self.channel = CHANNEL + id
@@ -119,6 +125,8 @@ class Cell:
         """The state that members have seen, at this version."""
         self.result: Any = None
         """Of the last game."""
+        self.has_begun = False
+        """Whether an object of it has done its first things on this node."""
         self.info: Any = None
         """What the list of rooms shows."""
         self.pace = Pace()
@@ -146,6 +154,12 @@ class Cell:
         """Set when its last handler is done."""
         self.tasks: RoomNursery | None = None
         """Of the present life; None between two."""
+        self.check_until = math.inf
+        """When a game has to have begun, or the room is closed."""
+        self.excused: Exception | None = None
+        """The last crash that is some player's matter, and not that of the room's budget."""
+        self._faults: dict[str, deque[float]] = {}  # crashes within the period, by player
+        self._turn: tuple[str, float] | None = None  # whose it is, and until when
         self._inputs: list[Input] = []
         self._input_came = trio.Event()
         self._phase_changed = trio.Event()
@@ -230,25 +244,29 @@ class Cell:
         """All that a member may know."""
         if self.kind.room.is_hidden:
             return {}
-        lobby, ready = self.lobby, self.lobby.ready_players
+        lobby, ready, now = self.lobby, self.lobby.ready_players, trio.current_time()
         members = self.members.values()
+        turn = self._turn
         return {
             "room": self.id,
             "kind": self.kind.name,
             "options": self.options,
             "seats": self.rules.seats,
             "phase": lobby.phase.value,
+            "seconds": _left(self._phase_until, now),
             "host": lobby.host,
             "at_least": self.at_least,
+            "turn": turn and {"player": turn[0], "seconds": _left(turn[1], now)},
             "players": [
                 {
                     "id": player.id,
                     "name": player.name,
                     "ready": player.id in ready,
                     "connected": player.connected,
+                    "seconds": _left(lobby.held_until(player.id), now),
                 }
                 for player in members
-                if not player.watches
+                if not player.watches and player.id in lobby.players
             ],
             "spectators": [
                 {"id": player.id, "name": player.name} for player in members if player.watches
@@ -273,9 +291,16 @@ class Cell:
         }
 
     @property
+    def _phase_until(self) -> float:
+        """When the phase ends by itself."""
+        is_open = self.lobby.phase is Phase.OPEN
+        return min(self.lobby.until, self.check_until if is_open else math.inf)
+
+    @property
     def is_listed(self) -> bool:
-        """Whether everybody may know of it."""
-        return not (self.rules.invite_only or self.closing or self.kind.room.is_hidden)
+        """Whether everybody may know of it: not before it has begun, and `info` was asked."""
+        is_secret = self.rules.invite_only or self.kind.room.is_hidden
+        return self.has_begun and not (is_secret or self.closing)
 
     # Deciding
 
@@ -296,7 +321,8 @@ class Cell:
             raise Refuse(refusal.code, refusal.message)
 
     def phase_is_told(self) -> None:
-        """The members know of another phase: whoever waits for it goes on."""
+        """Members and hooks know of the phase: whoever waits for it goes on."""
+        self._told_phase = self.phase
         self._phase_changed.set()
         self._phase_changed = trio.Event()
         for bell in self.clocks:
@@ -326,6 +352,7 @@ class Cell:
         if self.lobby.phase is Phase.PLAYING:
             return
         self.at_least = at_least
+        self.check_until = trio.current_time() + within
         self.decide(self.lobby.ready_check(at_least, trio.current_time()))
         seconds = None if within == math.inf else within
         self.call(self.announce, "room:ready_check", {"at_least": at_least, "seconds": seconds})
@@ -340,8 +367,8 @@ class Cell:
     # Waiting
 
     async def wait_for(self, phase: Phase) -> None:
-        """Waits until the lobby is in a phase."""
-        while self.lobby.phase is not phase:
+        """Waits until the lobby is in a phase, and hooks know it."""
+        while self._told_phase is not phase:
             await self._phase_changed.wait()
         await self.assure()
 
@@ -358,7 +385,12 @@ class Cell:
     # What players send for ticks and turns
 
     def put_input(self, input: Input) -> None:
-        """A player sent something for the next tick; raises `Refuse` if that was too much."""
+        """A player sent something for the next tick; raises `Refuse` if that was too much.
+
+        What comes before a game, or after one, counts in none.
+        """
+        if self.lobby.phase in _BETWEEN_GAMES:
+            return
         if sum(1 for waiting in self._inputs if waiting.player is input.player) >= MAX_INPUTS:
             raise Refuse("busy", f"more than {MAX_INPUTS} inputs wait for the next tick")
         self._inputs.append(input)
@@ -383,21 +415,46 @@ class Cell:
         await self.announce("room:turn", {"player": player.id, "seconds": within})
         await self.assure()
         phase = self.lobby.phase
-        with trio.move_on_after(within):
-            while player.id in self.lobby.players and self.lobby.phase is phase:
-                for at, input in enumerate(self._inputs):
-                    if input.player is player and (wanted is None or input.event in wanted):
-                        await self.assure()
-                        return self._inputs.pop(at)
-                await self._input_came.wait()
-        await trio.lowlevel.checkpoint()
-        await self.assure()
-        return None
+        self._turn = turn = (player.id, trio.current_time() + within)
+        try:
+            with trio.move_on_after(within):
+                while player.id in self.lobby.players and self.lobby.phase is phase:
+                    for at, input in enumerate(self._inputs):
+                        if input.player is player and (wanted is None or input.event in wanted):
+                            await self.assure()
+                            return self._inputs.pop(at)
+                    await self._input_came.wait()
+            await trio.lowlevel.checkpoint()
+            await self.assure()
+            return None
+        finally:
+            if self._turn is turn:
+                self._turn = None
 
     def wake_turns(self) -> None:
         """Somebody has left, or the game has ended: whoever waits for a turn looks again."""
         self._input_came.set()
         self._input_came = trio.Event()
+
+    # Who makes it fail
+
+    def blame(self, player: Player, error: Exception) -> None:
+        """A handler of a player's event has failed: one who does that too often is put out."""
+        limit, period = self.kind.room.crashes_per_player, self.kind.room.period
+        if not limit or player.id not in self.members:
+            return
+        self.excused = error
+        now = trio.current_time()
+        faults = self._faults.setdefault(player.id, deque(maxlen=limit))
+        faults.append(now)
+        if len(faults) == limit and now - faults[0] <= period:
+            log.warning("room %s: what %s sends makes it fail", self.id, player.id)
+            del self._faults[player.id]
+            self.decide(self.lobby.kick(None, player.id, now, why=Why.FAULTY))
+
+    def excuses(self, error: Exception) -> bool:
+        """Whether a crash costs nothing of the room's budget."""
+        return error is self.excused
 
     # The life of the present object
 
@@ -498,10 +555,16 @@ class Cell:
                 member.id, member.name, member.watches, member.data, sockets, member.arriving
             )
         self.lobby = Lobby.load(self.rules, room.lobby, trio.current_time())
+        self.phase = self._told_phase = self.lobby.phase
         self.version = room.version + saved.VERSION_GAP
         self.shown = room.shown
         if room.program is not None:
             self.program = msgspec.msgpack.encode(room.program)
+
+
+def _left(until: float, now: float) -> float | None:
+    """Seconds until then; None for never."""
+    return None if until == math.inf else max(0.0, until - now)
 
 
 def rooms_of(socket: Socket) -> list[str]:

@@ -99,9 +99,7 @@ def _read_handlers(room: type[Room]) -> tuple[dict[str, EventHandler], frozenset
         event, is_for_spectators = getattr(method, MARK)
         if event in handlers:
             raise MisuseError(f"{room.__name__}: event {event!r} has two handlers")
-        handlers[event] = inspect_handler(
-            event, method, owner=room.__name__, first=("self", "player")
-        )
+        handlers[event] = inspect_handler(event, method, owner="", first=("self", "player"))
         if is_for_spectators:
             for_spectators.add(event)
     return handlers, frozenset(for_spectators)

@@ -111,6 +111,7 @@ class Life:
         await self._bounded(self._room.on_start)
         started()
         self._tasks.start_soon(self._play, name=f"run of room {self._cell.id}")
+        await trio.lowlevel.checkpoint()  # the first lines of `run` come before the first look
         await self._serve()
         await self._bounded(self._room.on_close, self._cell.closing)
         self._cell.quiet.set()
@@ -181,6 +182,7 @@ class Life:
         cell = self._cell
         if trio.current_time() >= cell.snapshot_due:
             cell.take_snapshot(self._room.snapshot())
+            cell.has_begun = True
             cell.info = msgspec.to_builtins(self._room.info())
             cell.rooms.listing.changed(cell)
 
@@ -308,7 +310,13 @@ class Life:
         if handler is None:
             raise Refuse("unknown_event", f"rooms of kind {kind.name} have no event {name[:100]!r}")
         values = handler.validate(asked.arguments)
-        return await self._bounded(handler.function, self._room, player, *values)
+        try:
+            return await self._bounded(handler.function, self._room, player, *values)
+        except Refuse:
+            raise
+        except Exception as error:
+            self._cell.blame(player, error)
+            raise
 
     def _order(self, order: Order) -> Any:
         cell, lobby, now = self._cell, self._cell.lobby, trio.current_time()
@@ -405,6 +413,7 @@ class Life:
 
     async def _tell_phase(self, change: PhaseChanged) -> None:
         cell = self._cell
+        cell.phase = change.phase
         seconds = None if change.until is None else change.until - trio.current_time()
         if change.phase is Phase.CLOSED:
             cell.close(endings.ENDED if cell.games else endings.EMPTY)
@@ -414,8 +423,10 @@ class Life:
             await cell.announce("room:ended", {"result": cell.result, "seconds": seconds})
         else:
             await cell.announce("room:phase", {"phase": change.phase.value, "seconds": seconds})
-        await self._bounded(self._room.on_phase, change.phase)
-        cell.phase_is_told()
+        try:
+            await self._bounded(self._room.on_phase, change.phase)
+        finally:
+            cell.phase_is_told()
 
 
 def _done(value: Any) -> Done:

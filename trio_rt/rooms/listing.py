@@ -61,9 +61,12 @@ class Listing:
         self._bell.ring()
 
     def here(self) -> list[dict[str, Any]]:
-        """The entries of this node's rooms."""
+        """The entries of this node's rooms. Whoever gets them will be told of their ends."""
         cells = self._rooms.cells.values()
-        return [cell.summary() for cell in cells if cell.is_listed and cell.may_act]
+        listed = [cell for cell in cells if cell.is_listed and cell.may_act]
+        for cell in listed:
+            self._told.setdefault(cell.id, {})
+        return [cell.summary() for cell in listed]
 
     async def all(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The entries of all rooms in the cluster, as far as nodes tell them in time."""

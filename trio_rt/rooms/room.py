@@ -75,6 +75,9 @@ class Room:
     """Restarts that it may have within a `period`; one more, and the room is closed."""
     period: ClassVar[float] = 10.0
     """Seconds that a restart counts."""
+    crashes_per_player: ClassVar[int] = 3
+    """Crashes of `@on` handlers within a `period` that put the player out whose events they
+    handled. Up to that they cost nothing of `intensity`; 0: all do, and nobody is put out."""
     restart_delay: ClassVar[float] = 0.0
     """Seconds to wait before each restart."""
     hold_seconds: ClassVar[float] = 30.0
@@ -96,7 +99,9 @@ class Room:
     late_join: ClassVar[bool] = False
     """Whether free seats can be taken while a game runs."""
     inputs: ClassVar[Mapping[str, Any]] = {}
-    """Events that are gathered for the next tick instead of handled: names and payload types."""
+    """Events that are gathered for the next tick instead of handled: names and payload types.
+    What is sent before the first tick, or while a countdown runs or a game is over, does not
+    count."""
     options_type: ClassVar[Any] = dict[str, Any]
     """What the options that a room is created with are validated against."""
     match: ClassVar[MatchRules | None] = None
@@ -211,8 +216,8 @@ class Room:
 
     @property
     def phase(self) -> Phase:
-        """How far the game is."""
-        return self.cell.lobby.phase
+        """How far the game is, as hooks and members have been told."""
+        return self.cell.phase
 
     # Telling
 
@@ -263,7 +268,8 @@ class Room:
         """`async for tick in self.ticks(hz=20)`: the room's clock, with what players sent since.
 
         It keeps its pace without drift, leaves out what it is too late for, and notes how late it
-        was in `pace`. Begun while a game is played, it ends with the game.
+        was in `pace`. Begun while a game is played, it ends with the game. What players sent before
+        it began does not count.
         """
         return Ticks(self.cell, hz)
 

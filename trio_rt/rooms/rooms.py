@@ -203,6 +203,7 @@ class Rooms:
             intensity=room.intensity,
             period=room.period,
             delay=room.restart_delay,
+            excuses=cell.excuses,
         )
 
     async def _live(

@@ -100,6 +100,8 @@ class Ticks:
     async def __anext__(self) -> Tick:
         """Waits for the next tick. Always a checkpoint."""
         before, number = self._number, self._number + 1
+        if number == 0:
+            self._cell.forget_inputs()
         now = trio.current_time()
         passed = (now - self._due(0)) * self._hz
         if passed >= number + 1:  # more than a tick too late: the newest that is due counts
