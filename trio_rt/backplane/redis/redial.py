@@ -1,5 +1,6 @@
 """Connects again and again, ever more slowly and never in step with other nodes."""
 
+import logging
 import random
 
 import trio
@@ -8,6 +9,9 @@ from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
+
+REMIND = 30.0
+"""Seconds after which what is wrong is said again, if it is still the same."""
 
 
 def pick_delay(attempt: int, settings: RedisSettings, number: float) -> float:
@@ -33,8 +37,11 @@ class Redial:
     def __init__(self, dial: Dial, name: str) -> None:
         self._dial = dial
         self._name = name
-        self._failed = 0
+        self.failed = 0
+        """Attempts since there was a connection that lasted."""
         self._connected_at: float | None = None
+        self._said = ""
+        self._said_at = 0.0
         self.last_error = "not connected yet"
         """Why there is no connection, while there is none."""
 
@@ -49,7 +56,7 @@ class Redial:
         """
         if self._connected_at is not None:
             lasted = trio.current_time() - self._connected_at
-            self._failed = 0 if lasted > self._dial.settings.max_backoff else self._failed + 1
+            self.failed = 0 if lasted > self._dial.settings.max_backoff else self.failed + 1
             await self._pause()
         while True:
             try:
@@ -57,16 +64,25 @@ class Redial:
             except BackplaneRefused as error:
                 if self._connected_at is None:
                     raise
-                log.error("%s: %s", self._name, error)
-                self.last_error = str(error)
+                self._say(logging.ERROR, str(error))
             except BackplaneDown as error:
-                log.warning("%s: %s", self._name, error)
-                self.last_error = str(error)
+                self._say(logging.WARNING, str(error))
             else:
+                if self._said:
+                    log.warning("%s: connected, attempts before: %d", self._name, self.failed)
+                    self._said = ""
                 self._connected_at = trio.current_time()
                 return stream
-            self._failed += 1
+            self.failed += 1
             await self._pause()
 
+    def _say(self, level: int, why: str) -> None:
+        """One line for each change, and a reminder now and then."""
+        self.last_error = why
+        now = trio.current_time()
+        if why != self._said or now >= self._said_at + REMIND:
+            log.log(level, "%s: %s", self._name, why)
+            self._said, self._said_at = why, now
+
     async def _pause(self) -> None:
-        await trio.sleep(pick_delay(self._failed, self._dial.settings, random.random()))
+        await trio.sleep(pick_delay(self.failed, self._dial.settings, random.random()))
