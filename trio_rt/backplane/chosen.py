@@ -26,7 +26,9 @@ class Redis:
         """A backplane on the Redis or Valkey at a URL. Nothing is connected before it is served.
 
         Args:
-            url: `redis://[user:password@]host[:port][/db]`, `rediss://...` or `unix:///path`.
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`, or
+                `redis+sentinel://host1:port,host2:port,host3:port/service[/db]` for the primary
+                that these Sentinels know as `service`.
             prefix: what all keys and channels begin with, so that programs can share a Redis.
             settings: limits and intervals of the links, a `trio_rt.backplane.redis.RedisSettings`.
             tls: used by rediss:// instead of the system's authorities.

@@ -76,7 +76,10 @@ _CANNOT_LISTEN = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     help="Seconds until a stopping server cuts what is still open.",
 )
 @click.option(
-    "--redis", metavar="URL", help="URL of the Redis or Valkey that joins this node with others."
+    "--redis",
+    metavar="URL",
+    help="URL of the Redis or Valkey that joins this node with others: redis://host, "
+    "redis+sentinel://host1:port,host2:port/service.",
 )
 @click.option(
     "--workers",

@@ -1,8 +1,6 @@
 """The primary is found, and found again when it is another one."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import attrs
 import pytest
@@ -11,6 +9,7 @@ import trio
 from tests.backplane.redis.conftest import QUICK
 from tests.backplane.redis.waiting import until
 from tests.parts import valkey
+from tests.parts.sentinel import SERVICE, Watched, watching
 from tests.parts.valkey import Valkey
 from trio_rt.backplane.redis.address import Address
 from trio_rt.backplane.redis.arrivals import Arrival, Gap, Message
@@ -27,50 +26,21 @@ def address(port: int) -> Address:
     return Address(host="127.0.0.1", port=port)
 
 
-@attrs.frozen
-class Watched:
-    """A primary and its replica, and three Sentinels that watch them."""
-
-    primary: Valkey
-    replica: Valkey
-    sentinels: list[Valkey]
-
-    @property
-    def dial(self) -> SentinelDial:
-        """The first of the addresses is of nobody."""
-        ports = [valkey.free_port(), *[sentinel.port for sentinel in self.sentinels]]
-        return SentinelDial([address(port) for port in ports], "ours", settings=SETTINGS)
+def sentinel_dial(watched: Watched) -> SentinelDial:
+    """The first of the addresses is of nobody."""
+    ports = [valkey.free_port(), *[sentinel.port for sentinel in watched.sentinels]]
+    return SentinelDial([address(port) for port in ports], SERVICE, settings=SETTINGS)
 
 
 @pytest.fixture
 def watched() -> Iterator[Watched]:
-    with tempfile.TemporaryDirectory(prefix="valkey") as folder:
-        servers = [Valkey(Path(folder)) for _ in range(2)]
-        sentinels = [Valkey(Path(folder), sentinel=True) for _ in range(3)]
-        try:
-            for server in servers + sentinels:
-                server.start()
-            primary, replica = servers
-            replica.client.replicaof("127.0.0.1", str(primary.port))
-            for sentinel in sentinels:
-                sentinel.client.sentinel_monitor("ours", "127.0.0.1", primary.port, 2)
-                sentinel.client.sentinel_set("ours", "down-after-milliseconds", 500)
-                sentinel.client.sentinel_set("ours", "failover-timeout", 2000)
-            yield Watched(primary, replica, sentinels)
-        finally:
-            for server in servers + sentinels:
-                server.close()
-
-
-def sees_all(sentinel: Valkey) -> bool:
-    """Whether a Sentinel knows the replica and both of the others."""
-    state: dict[str, int] = sentinel.client.sentinel_master("ours")  # type: ignore[assignment]
-    return (state["num-other-sentinels"], state["num-slaves"]) == (2, 1)
+    with watching() as servers:
+        yield servers
 
 
 async def test_failover(watched: Watched) -> None:
     """After a failover commands and subscriptions go on at the new primary, with a gap."""
-    link, dial = SteadyLink(watched.dial, "commands"), watched.dial
+    link, dial = SteadyLink(sentinel_dial(watched), "commands"), sentinel_dial(watched)
     subscriptions = Subscriptions(dial, "subscriptions")
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
@@ -78,7 +48,7 @@ async def test_failover(watched: Watched) -> None:
         await subscriptions.subscribe(b"a")
         assert await link.call("SET", "a", "1") == b"OK"
         assert watched.primary.client.get("a") == b"1"
-        await until(lambda: all(map(sees_all, watched.sentinels)), within=30.0)
+        await trio.to_thread.run_sync(watched.wait_known)
         watched.primary.kill()
         await until(lambda: not link.is_up)
         with trio.fail_after(40):

@@ -43,11 +43,11 @@ from trio_rt.backplane.base import (
     SavedSession,
     Settled,
 )
-from trio_rt.backplane.redis.address import read_url
 from trio_rt.backplane.redis.asking import Asking
 from trio_rt.backplane.redis.claims import Claims
 from trio_rt.backplane.redis.commands import RedisCommands
-from trio_rt.backplane.redis.dial import Dial, DirectDial
+from trio_rt.backplane.redis.dial import Dial
+from trio_rt.backplane.redis.dials import make_dial
 from trio_rt.backplane.redis.feed import Feed
 from trio_rt.backplane.redis.frames import (
     Answered,
@@ -143,7 +143,8 @@ class RedisBackplane(Backplane):
         """A backplane on the Redis or Valkey at a URL.
 
         Args:
-            url: `redis://[user:password@]host[:port][/db]`, `rediss://...` or `unix:///path`.
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`, or
+                `redis+sentinel://host1:port,host2:port,host3:port/service`; see `dials.py`.
             prefix: what all keys and channels begin with, so that programs can share a Redis.
             settings: limits and intervals of the links.
             tls: used by rediss:// instead of the system's authorities.
@@ -151,18 +152,18 @@ class RedisBackplane(Backplane):
         Raises:
             MisuseError: if it is no such URL.
         """
-        return cls(DirectDial(read_url(url, tls=tls), settings), prefix=prefix)
+        return cls(make_dial(url, settings, tls=tls), prefix=prefix)
 
     def open(self, config: Config) -> None:
         """See `Backplane`. Begins under another name, with nothing: its sessions are lost ones."""
         keys, node = self._keys, secrets.token_urlsafe(9)
         self._config = config
         self._node = node
-        self._link = SteadyLink(self._dial, f"trio_rt-{node}-commands")
         probe_channel = keys.of("probe", node).encode()
         self._subscriptions = Subscriptions(
             self._dial, f"trio_rt-{node}-subscriptions", ignored=probe_channel
         )
+        self._link = SteadyLink(self._dial, f"trio_rt-{node}-commands")
         limits = LogLimits(
             entries=config.history_events,
             history_timeout=config.history_timeout,

@@ -32,9 +32,9 @@ class SentinelDial(Dial):
     ) -> None:
         if not sentinels:
             raise MisuseError("no Sentinels: give the address of each, as read_url makes them")
-        self._sentinels = list(sentinels)
-        self._service = service
-        self._server = server or Address()
+        self.sentinels = list(sentinels)
+        self.service = service
+        self.server = server or Address()
         self.settings = settings or RedisSettings()
 
     async def connect(self, name: str) -> trio.abc.Stream:
@@ -51,21 +51,21 @@ class SentinelDial(Dial):
     async def _find_primary(self, name: str) -> Address:
         """Asks one Sentinel after the other."""
         errors: list[BackplaneError] = []
-        for sentinel in self._sentinels:
+        for sentinel in self.sentinels:
             try:
                 primary = await self._ask(sentinel, name)
             except BackplaneError as error:
                 errors.append(error)
             else:
                 # It is the first to be asked the next time: those before it did not answer.
-                self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)
+                self.sentinels.remove(sentinel)
+                self.sentinels.insert(0, sentinel)
                 return primary
         why = "; ".join(str(error) for error in errors)
         if all(isinstance(error, BackplaneRefused) for error in errors):
-            raise BackplaneRefused(f"no Sentinel tells the primary of {self._service!r}: {why}")
+            raise BackplaneRefused(f"no Sentinel tells the primary of {self.service!r}: {why}")
         raise BackplaneDown(
-            f"no Sentinel tells the primary of {self._service!r}: {why}", outcome_unknown=False
+            f"no Sentinel tells the primary of {self.service!r}: {why}", outcome_unknown=False
         )
 
     async def _ask(self, sentinel: Address, name: str) -> Address:
@@ -75,7 +75,7 @@ class SentinelDial(Dial):
         try:
             with trio.fail_after(timeout):
                 (found,) = await exchange(
-                    stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+                    stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
                 )
         except (trio.TooSlowError, trio.BrokenResourceError) as error:
             raise BackplaneDown(f"{sentinel} does not answer", outcome_unknown=False) from error
@@ -84,8 +84,8 @@ class SentinelDial(Dial):
         if isinstance(found, RedisError):
             raise BackplaneRefused(f"{sentinel}: {found}")
         if found is None:
-            raise BackplaneRefused(f"{sentinel} does not know {self._service!r}")
-        return attrs.evolve(self._server, host=found[0].decode(), port=int(found[1]))
+            raise BackplaneRefused(f"{sentinel} does not know {self.service!r}")
+        return attrs.evolve(self.server, host=found[0].decode(), port=int(found[1]))
 
 
 async def check_primary(stream: trio.abc.Stream, address: Address, timeout: float) -> None:

@@ -18,8 +18,8 @@ import trio
 
 from trio_rt.backplane.base import Answers, Envelope, Position, Question
 from trio_rt.backplane.memory import MemoryBackplane
-from trio_rt.backplane.redis.address import read_url
-from trio_rt.backplane.redis.dial import Dial, DirectDial
+from trio_rt.backplane.redis.dial import Dial
+from trio_rt.backplane.redis.dials import make_dial
 from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.backplane.redis.steady import SteadyLink
 from trio_rt.backplane.socketio_redis.answering import Answering, Asked
@@ -72,8 +72,9 @@ class SocketIORedisBackplane(MemoryBackplane):
         """A backplane on the Redis or Valkey at a URL.
 
         Args:
-            url: `redis://[user:password@]host[:port]`, `rediss://...` or `unix:///path`. Channels
-                are the same in all databases.
+            url: `redis://[user:password@]host[:port]`, `rediss://...`, `unix:///path` or
+                `redis+sentinel://host1:port,host2:port/service`. Channels are the same in all
+                databases.
             key: the `key` option of the cluster's adapters.
             settings: limits and intervals of the links.
             tls: used by rediss:// instead of the system's authorities.
@@ -81,7 +82,7 @@ class SocketIORedisBackplane(MemoryBackplane):
         Raises:
             MisuseError: if it is no such URL.
         """
-        return cls(DirectDial(read_url(url, tls=tls), settings), key=key)
+        return cls(make_dial(url, settings, tls=tls), key=key)
 
     def open(self, config: Config) -> None:
         """See `Backplane`."""
