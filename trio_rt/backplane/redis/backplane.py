@@ -48,6 +48,7 @@ from trio_rt.backplane.redis.claims import Claims
 from trio_rt.backplane.redis.commands import RedisCommands
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.dials import make_dial
+from trio_rt.backplane.redis.epoch import EpochDial
 from trio_rt.backplane.redis.feed import Feed
 from trio_rt.backplane.redis.frames import (
     Answered,
@@ -163,7 +164,8 @@ class RedisBackplane(Backplane):
         self._subscriptions = Subscriptions(
             self._dial, f"trio_rt-{node}-subscriptions", ignored=probe_channel
         )
-        self._link = SteadyLink(self._dial, f"trio_rt-{node}-commands")
+        dial = EpochDial(self._dial, keys, self._look_anew)
+        self._link = SteadyLink(dial, f"trio_rt-{node}-commands")
         limits = LogLimits(
             entries=config.history_events,
             history_timeout=config.history_timeout,
@@ -253,6 +255,10 @@ class RedisBackplane(Backplane):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._link.run)
                 nursery.start_soon(self._subscriptions.run)
+
+    def _look_anew(self) -> None:
+        """Commands go to another server from here on: what arrives has to come from there, too."""
+        self._subscriptions.reset("commands go to another server, or one that was started anew")
 
     async def _check_server(self) -> None:
         """Looks whether this Redis is right for us, as soon as it is there."""

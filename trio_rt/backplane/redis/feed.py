@@ -124,6 +124,7 @@ class Feed:
         self._wide = keys.wide().encode()
         self._rooms: dict[bytes, Heard] = {}
         self._namespaces: dict[str, Heard] = {}
+        self._epoch: bytes | None = None  # of all that is known; see `epoch.py`
         self._own_known = START  # the same for the logs of all sockets of this node
         self._arrived: list[Arrival] = []
         self._taken = START
@@ -440,14 +441,26 @@ class Feed:
             since[name] = max(began, self._seen)
         news, lost = await self._look(since, place)
         entries = await self._read(news, lost)
+        # Read last: a server that takes the place of this one later is noticed by its own gap.
+        epoch = await self._read_epoch()
+        if self._epoch not in (None, epoch):
+            entries = []
+            lost = [name for name, known in since.items() if name.room or known != START]
         anew = await self._begin_anew(lost) if lost else place
         self._deliver_missed(entries, lost, place)
         for heard in heards:
             if heard.log in since:
                 heard.known = anew if heard.log in lost else place
+        self._epoch = epoch
         self._own_known = self._seen = place
         if not self._arrived:
             self._taken = place
+
+    async def _read_epoch(self) -> bytes:
+        found: bytes | None = await self._link.call(
+            "HGET", self._keys.clock(), "epoch", may_repeat=True
+        )
+        return found or b""
 
     async def _look(
         self, since: Mapping[LogName, Position], place: Position

@@ -227,7 +227,7 @@ class SessionKeeper:
         logs = _logs_of(session, since)
         tracker = self._feed.track()
         try:
-            found = await self._history.recover(logs)
+            found = await self._history.recover(logs, began=session.membership.since)
         finally:
             self._feed.untrack(tracker)
         # No checkpoint from here on: what has been taken by now is what the client gets this way.

@@ -1,6 +1,7 @@
 """How keys and channels are named. All keys of one script have the same tag, as a cluster wants.
 
-    rt:{0}:c                            the hybrid clock
+    rt:{0}:c                            hash: the hybrid clock, m and n; run id of the server, and
+                                        the place since which the keys are there (epoch)
     rt:{0}:h:<namespace>:<room>         stream: the log of a room, or with an empty room of the
                                         namespace; fields p (the place before) and d (the frame)
     rt:{0}:m:<namespace>:<room>         hash: where the log begins, and its last place

@@ -80,7 +80,7 @@ class Loss(Enum):
     """Why a log cannot be recovered."""
 
     FORGOTTEN = "forgotten"
-    """It is not known, or begins later."""
+    """It is not known, or begins later, or has been on another server since."""
     EXPIRED = "expired"
     """Its entries are too old."""
     TRIMMED = "trimmed"
@@ -172,13 +172,21 @@ class EventLog:
         )
         return _read_place(place)
 
-    async def recover(self, since: Mapping[LogName, Position]) -> Recovered | Lost:
-        """All entries of some logs that are behind a position in each."""
+    async def recover(
+        self, since: Mapping[LogName, Position], *, began: Position | None = None
+    ) -> Recovered | Lost:
+        """All entries of some logs that are behind a position in each.
+
+        Args:
+            since: the positions.
+            began: where the session began that knows them: they do not count in a later epoch.
+                None if it is known that they are of this one.
+        """
         position: Position | None = None
         entries: list[Entry] = []
         logs = iter(since.items())
         while (chunk := list(islice(logs, CHUNK))) or position is None:
-            found = await self._recover_chunk(chunk, len(entries), entries)
+            found = await self._recover_chunk(chunk, began, entries)
             if isinstance(found, Lost):
                 return found
             # What came between two chunks is not known of the earlier ones.
@@ -197,7 +205,7 @@ class EventLog:
         return [None if reply is None else _read_place(reply) for reply in replies]
 
     async def _recover_chunk(
-        self, chunk: list[tuple[LogName, Position]], taken: int, entries: list[Entry]
+        self, chunk: list[tuple[LogName, Position]], began: Position | None, entries: list[Entry]
     ) -> Position | Lost:
         """Adds the entries of some logs, and returns what they are all up to."""
         keys, limits = self._keys, self._limits
@@ -207,8 +215,9 @@ class EventLog:
         reply: list[Any] = await load("clock", "recover").call(
             self._link,
             names,
-            limits.recovered_entries - taken,
+            limits.recovered_entries - len(entries),
             limits.recovered_bytes - sum(len(entry.frame) for entry in entries),
+            "" if began is None else str(began),
             *[str(since) for _log, since in chunk],
             may_repeat=True,
         )

@@ -20,7 +20,7 @@ class Script:
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def call(
@@ -42,7 +42,7 @@ class Script:
         try:
             return await link.call("EVALSHA", self._sha, *rest, may_repeat=may_repeat)
         except NoScriptError:  # nothing was done: the server does not know it yet, or any more
-            return await link.call("EVAL", self._text, *rest, may_repeat=may_repeat)
+            return await link.call("EVAL", self.text, *rest, may_repeat=may_repeat)
 
 
 @cache
