@@ -139,7 +139,7 @@ class Crowd:
         """Nobody is cut any more, and everybody hears the last events."""
         self._flaps = False
         with trio.move_on_after(within):
-            while not all(self.missing(one) == set() for one in self.subscribers):  # noqa: ASYNC110
+            while any(self.missing(one) for one in self.subscribers):  # noqa: ASYNC110
                 await trio.sleep(0.05)
 
     # What happened
@@ -153,53 +153,68 @@ class Crowd:
             if text in publisher.acknowledged
         }
 
+    def count_acknowledged(self) -> int:
+        """Events of all publishers that were acknowledged."""
+        return sum(len(one.acknowledged) for one in self.publishers)
+
     def missing(self, subscriber: Subscriber) -> set[str]:
-        """What was acknowledged and not heard."""
-        return self.acknowledged(subscriber.room) - {text for text, _ in subscriber.heard}
+        """What was acknowledged and not heard, since it was told that something is missing."""
+        heard = {text for text, _ in subscriber.heard}
+        missing = self.acknowledged(subscriber.room) - heard
+        if not subscriber.holes:
+            return missing
+        places = {text: place for place, text in self._everything(subscriber.room).items()}
+        stretch = [_place(offset) for _, offset in subscriber.heard[subscriber.holes[-1] :]]
+        first = min(stretch, default=(0, 0))
+        return {text for text in missing if places.get(text, first) > first}
 
     def check(self, *, may_begin_anew: bool = False) -> None:
-        """Nothing that was acknowledged is lost, doubled or out of order, and all came back."""
-        for one in self.subscribers:
-            texts = [text for text, _ in one.heard]
-            assert len(texts) == len(set(texts)), f"{one.name} heard something twice"
-            places = [_place(offset) for _, offset in one.heard]
-            assert places == sorted(places), f"{one.name} heard something too late"
-            for publisher in self.publishers:
-                mine = [text for text in texts if text.startswith(f"{publisher.name}-")]
-                numbers = [int(text.partition("-")[2]) for text in mine]
-                assert numbers == sorted(numbers), f"{one.name}: {publisher.name} out of order"
-            self._check_stretches(one)
-            if one.holes and may_begin_anew:
-                continue
-            assert not self.missing(one), f"{one.name} missed {sorted(self.missing(one))[:5]}"
-            assert one.began_anew == 0, f"{one.name} was not recovered"
+        """Nothing that was acknowledged is lost, doubled or out of order, and all came back.
 
-    def _check_stretches(self, one: Subscriber) -> None:
-        """Between two times that it was told that it missed something, it missed nothing."""
-        everything = {
-            offset: text
-            for other in self.subscribers
-            if other.room == one.room
-            for text, offset in other.heard
+        Args:
+            may_begin_anew: whether clients may be told that something is missing. Between two
+                such times, and behind the last one, nothing is.
+        """
+        for one in self.subscribers:
+            edges = [0, *one.holes, len(one.heard)]
+            for start, end in pairwise(edges):
+                self._check_stretch(one, one.heard[start:end])
+            assert not self.missing(one), f"{one.name} missed {sorted(self.missing(one))[:5]}"
+            assert may_begin_anew or one.began_anew == 0, f"{one.name} was not recovered"
+
+    def _check_stretch(self, one: Subscriber, heard: list[tuple[str, str]]) -> None:
+        texts = [text for text, _ in heard]
+        assert len(texts) == len(set(texts)), f"{one.name} heard something twice"
+        places = [_place(offset) for _, offset in heard]
+        assert places == sorted(places), f"{one.name} heard something too late"
+        for publisher in self.publishers:
+            mine = [text for text in texts if text.startswith(f"{publisher.name}-")]
+            numbers = [int(text.partition("-")[2]) for text in mine]
+            assert numbers == sorted(numbers), f"{one.name}: {publisher.name} out of order"
+        if places:
+            first, last = min(places), max(places)
+            everything = self._everything(one.room)
+            missing = {place for place in everything if first < place < last} - set(places)
+            assert not missing, (
+                f"{one.name} has a silent hole: {len(missing)} from {min(missing)} to "
+                f"{max(missing)}; it was told at {one.holes}"
+            )
+
+    def _everything(self, room: str) -> dict[tuple[int, ...], str]:
+        """All that anybody heard of a room, by its place."""
+        return {
+            _place(offset): text
+            for one in self.subscribers
+            if one.room == room
+            for text, offset in one.heard
         }
-        edges = [0, *one.holes, len(one.heard)]
-        for start, end in pairwise(edges):
-            stretch = {_place(offset) for _, offset in one.heard[start:end]}
-            if stretch:
-                first, last = min(stretch), max(stretch)
-                missing = {p for p in map(_place, everything) if first < p < last} - stretch
-                after = sum(place > min(missing, default=last) for place in stretch)
-                assert not missing, (
-                    f"{one.name} has a silent hole: {len(missing)} from {min(missing)} to "
-                    f"{max(missing)}, and {after} behind; it was told at {edges}"
-                )
 
     def report(self) -> str:
         """Numbers for people."""
         heard = sum(len(one.heard) for one in self.subscribers)
         back = sum(one.came_back for one in self.subscribers)
         anew = sum(one.began_anew for one in self.subscribers)
-        acknowledged = sum(len(one.acknowledged) for one in self.publishers)
+        acknowledged = self.count_acknowledged()
         refused = sum(len(one.refused) for one in self.publishers)
         return (
             f"{acknowledged} acknowledged, {refused} refused, {heard} heard, "

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+from tests.backplane.redis.waiting import until
 from tests.cluster.crowd import Crowd, open_crowd
-from tests.parts import valkey
+from tests.parts import sentinel, valkey
 from trio_rt.testing import open_proxy
 
 SECONDS = 6.0
@@ -15,12 +16,29 @@ SECONDS = 6.0
 BEFORE = 1.5
 """Seconds until something fails."""
 
+UNREPLICATED = 0.3
+"""Seconds for which a primary is alone before it dies."""
+
+SENTINELS_WITHIN = 20.0
+"""Seconds until Sentinels have agreed on another primary; it takes them one or two as a rule."""
+
+NORMAL_WITHIN = 10.0
+"""Seconds after that until all is normal. It takes two on a quiet machine."""
+
 
 @pytest.fixture
 def own_server() -> Iterator[valkey.Valkey]:
     """A Redis that may be killed."""
     with valkey.running() as server:
         yield server
+
+
+@pytest.fixture
+def watched() -> Iterator[sentinel.Watched]:
+    """A primary that may be killed, and Sentinels that put another one in its place."""
+    with sentinel.watching() as servers:
+        servers.wait_known()
+        yield servers
 
 
 async def finish(crowd: Crowd, seconds: float, *, may_begin_anew: bool = False) -> None:
@@ -100,3 +118,27 @@ async def test_link_stalls(own_server: valkey.Valkey) -> None:
             await crowd.publish(0.1)
             nursery.start_soon(fail)
             await finish(crowd, SECONDS + 6.0)
+
+
+async def test_failover(watched: sentinel.Watched) -> None:
+    """A primary that dies with events that no replica has: all are told that some are missing."""
+    async with open_crowd([watched.url] * 3) as crowd, trio.open_nursery() as nursery:
+        normal_after: list[float] = []
+
+        async def fail() -> None:
+            await trio.sleep(BEFORE)
+            watched.cut_off_replica()
+            await trio.sleep(UNREPLICATED)
+            watched.primary.kill()
+            await until(watched.has_failed_over, within=SENTINELS_WITHIN)
+            begun = trio.current_time()
+            await until(lambda: all(one.holes for one in crowd.subscribers), within=NORMAL_WITHIN)
+            acknowledged = crowd.count_acknowledged()
+            await until(lambda: crowd.count_acknowledged() > acknowledged + 100, NORMAL_WITHIN)
+            normal_after.append(trio.current_time() - begun)
+
+        await crowd.publish(0.1)
+        nursery.start_soon(fail)
+        await finish(crowd, SECONDS + 4.0, may_begin_anew=True)
+        print(f"normal {normal_after[0]:.1f} s after the failover")
+        assert all(one.began_anew for one in crowd.subscribers)
