@@ -208,7 +208,7 @@ class App(Registry):
                     namespace.deliver(arrival)
             else:
                 self._cluster.take(arrival)
-        self.flusher.reached = self.backplane.position
+        self.flusher.reached = self.backplane.reached
 
     def get_namespace(self, name: str) -> Namespace | None:
         """The namespace of this name, if anybody is in it or it was registered."""

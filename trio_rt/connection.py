@@ -19,7 +19,7 @@ import trio
 from trio_rt import reasons
 from trio_rt.calls import Call
 from trio_rt.codec import engineio, socketio
-from trio_rt.codec.position import START
+from trio_rt.codec.position import START, Reached
 from trio_rt.codec.socketio import EVENT, Encoded, Packet
 from trio_rt.config import Config
 from trio_rt.errors import LimitError, TransportClosed
@@ -114,7 +114,8 @@ class Connection(Flushable):
         self._dropped = 0
         self._unweighed_bytes = 0  # attachments that arrived before their event was whole
         self._tick = -1  # the scheduler's step in which a frame was last sent
-        self.proven = self._pinged = START
+        self.proven: Reached = START
+        self._pinged: Reached = START
         """`proven`: the peer has got all events up to here, because it answered a ping behind."""
         self._give_up_at = math.inf  # when handlers are cancelled after `stop`
 

@@ -10,6 +10,7 @@ import trio
 
 from trio_rt.absentees import Absentee
 from trio_rt.backplane.base import Envelope, Position, SavedSession
+from trio_rt.codec.position import position_in
 from trio_rt.codec.questions import Members
 from trio_rt.codec.socketio import Encoded
 from trio_rt.dispatch import Dispatcher
@@ -80,7 +81,7 @@ class Namespace(Registry):
 
     def remove_member(self, room: str, socket: Socket) -> None:
         """A socket leaves a room."""
-        socket.session.membership.leave(room, self.app.backplane.position)
+        socket.session.membership.leave(room, self.app.backplane.position(self.name))
         self.presence.left(socket, room)
         # Whoever is back is another socket in its rooms, and programs may still have the old one.
         self._drop_member(room, self.sockets.get(socket.id, socket))
@@ -185,7 +186,8 @@ class Namespace(Registry):
         """Its session is kept for as long as the client may come back."""
         if not socket.sends_keys:  # our own client answers pings that it has not come to yet
             membership = socket.session.membership
-            membership.since = max(membership.since, socket.connection.proven)
+            proven = position_in(socket.connection.proven, self.name)
+            membership.since = max(membership.since, proven)
         self.app.backplane.lose_session(socket.session)
         keep = socket if self.handlers.leave is not None else None
         deadline = trio.current_time() + self.app.config.recovery_window
@@ -223,7 +225,7 @@ class Namespace(Registry):
             await self._subscribing[room].wait()
         if room in self.rooms:
             await trio.lowlevel.checkpoint_if_cancelled()
-            return self.app.backplane.position
+            return self.app.backplane.position(self.name)
         done = self._subscribing[room] = trio.Event()
         try:
             position = await self.app.backplane.subscribe(self.name, room)
@@ -341,7 +343,7 @@ class Namespace(Registry):
         where there is one they get the place that they have reached anyway.
         """
         if self.app.config.recovery_window and packet.text.endswith(b'"]'):
-            return str(self.app.backplane.position).encode()
+            return str(self.app.backplane.position(self.name)).encode()
         return b""
 
     def begin_anew(self, room: str) -> None:

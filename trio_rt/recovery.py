@@ -63,8 +63,9 @@ async def take_session(app: App, socket: Socket, claim: Claim) -> SavedSession |
     Returns:
         The session; None if there is none, or none that this user may have.
     """
-    session = await app.backplane.find_session(claim.pid)
-    if session is None or session.namespace != socket.namespace.name:
+    namespace = socket.namespace.name
+    session = await app.backplane.find_session(namespace, claim.pid)
+    if session is None:
         return None
     user = app.auth.recognize(session.user, socket.user)
     if user is None:
@@ -77,7 +78,7 @@ async def take_session(app: App, socket: Socket, claim: Claim) -> SavedSession |
     while not session.is_lost and await _end_old_connection(app, socket, session):
         pass  # it may have been coming back on that one, and have come back
     if not await app.backplane.take_session(session):
-        if await app.backplane.find_session(claim.pid) is not None:
+        if await app.backplane.find_session(namespace, claim.pid) is not None:
             raise BackplaneDown("another connection has just got it", outcome_unknown=False)
         return None
     app.absentees.begin_return(session, socket.connection)

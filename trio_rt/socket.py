@@ -323,8 +323,9 @@ class Socket:
             return
         self._connected()
         if self.session.is_open:  # what was sent before has nothing to do with it
-            membership = self.session.membership
-            membership.since = max(membership.since, self.namespace.app.backplane.position)
+            membership, namespace = self.session.membership, self.namespace
+            position = namespace.app.backplane.position(namespace.name)
+            membership.since = max(membership.since, position)
         self._connection.send(self._encode_reply())
         self.namespace.add(self)
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -79,6 +79,14 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
         self.client = redis.Redis(host="127.0.0.1", port=self.port, protocol=3)
         """redis-py's own, for looking at the server from outside."""
+        self.plain = redis.Redis(host="127.0.0.1", port=self.port, protocol=3)
+        """The same, but its answers are as the server gives them."""
+        self.plain.response_callbacks.clear()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -120,6 +128,7 @@ class Valkey:
     def close(self) -> None:
         """Ends it for good."""
         self.client.close()
+        self.plain.close()
         self.kill()
 
     def _wait_ready(self) -> None:
@@ -135,6 +144,133 @@ class Valkey:
                 time.sleep(0.01)  # it has no way to tell that it is ready but to answer
             else:
                 return
+
+
+class Cluster:
+    """Three primaries, each with a replica.
+
+    Args:
+        folder: where their sockets, logs and files are.
+        node_timeout_ms: milliseconds of silence after which a server counts as dead.
+        options: further ones of their command lines.
+    """
+
+    def __init__(self, folder: Path, node_timeout_ms: int = 1000, *options: str) -> None:
+        self.servers = [
+            Valkey(folder, *_cluster_options(number, node_timeout_ms), *options)
+            for number in range(6)
+        ]
+
+    @property
+    def url(self) -> str:
+        """Names two of the servers."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        return f"redis+cluster://{hosts}"
+
+    def start(self) -> None:
+        """Starts the servers and joins them, and waits until each of them knows it."""
+        for server in self.servers:
+            server.start()
+        first, *others = self.servers
+        primaries, replicas = self.servers[:3], self.servers[3:]
+        for number, server in enumerate(primaries):
+            server.plain.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            span = (number * 16_384 // 3, (number + 1) * 16_384 // 3 - 1)
+            server.plain.execute_command("CLUSTER ADDSLOTSRANGE", *span)
+        for server in others:
+            server.plain.execute_command("CLUSTER MEET", "127.0.0.1", first.port)
+        for primary, replica in zip(primaries, replicas, strict=True):
+            self._patiently(replica, "CLUSTER REPLICATE", self.id_of(primary))
+        for server in self.servers:
+            wait_until(lambda server=server: self._is_whole(server))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Ends all servers for good."""
+        for server in self.servers:
+            server.close()
+
+    def id_of(self, server: Valkey) -> str:
+        """What the cluster calls a server."""
+        return text(server.plain.execute_command("CLUSTER MYID"))
+
+    def flush(self) -> None:
+        """Drops all keys."""
+        for server in self.primaries():
+            server.client.flushall()
+
+    def primaries(self) -> list[Valkey]:
+        """Those that have slots now, and run."""
+        return [server for server in self.servers if server.is_running and _is_primary(server)]
+
+    def owner(self, slot: int) -> Valkey:
+        """Who has a slot, by what itself says."""
+        for server in self.primaries():
+            found = server.plain.execute_command("CLUSTER SLOTS")
+            for first, last, primary, *_replicas in found:
+                if first <= slot <= last and int(primary[1]) == server.port:
+                    return server
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def _is_whole(self, server: Valkey) -> bool:
+        info = text(server.plain.execute_command("CLUSTER INFO"))
+        nodes = text(server.plain.execute_command("CLUSTER NODES"))
+        role = server.plain.execute_command("ROLE")
+        has_all = nodes.count("slave ") == 3 and "handshake" not in nodes
+        is_in_step = text(role[0]) == "master" or text(role[3]) == "connected"
+        return "cluster_state:ok" in info and has_all and is_in_step
+
+    @staticmethod
+    def _patiently(server: Valkey, *words: str | int) -> None:
+        def attempt() -> bool:
+            try:
+                server.plain.execute_command(*words)
+            except redis.RedisError:
+                return False  # it has not heard of the other one yet
+            return True
+
+        wait_until(attempt)
+
+
+def _is_primary(server: Valkey) -> bool:
+    return text(server.plain.execute_command("ROLE")[0]) == "master"
+
+
+def _cluster_options(number: int, node_timeout_ms: int) -> tuple[str, ...]:
+    return (
+        *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{number}.conf"),
+        *("--cluster-node-timeout", str(node_timeout_ms), "--repl-diskless-sync-delay", "0"),
+        *("--cluster-replica-validity-factor", "0"),
+    )
+
+
+def text(value: object) -> str:
+    """An answer that may be bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def wait_until(condition: Callable[[], bool], within: float = STARTS_WITHIN) -> None:
+    """Waits, in a program without Trio, for what another process does.
+
+    Raises:
+        PartMissing: if it does not do it in so many seconds.
+    """
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise PartMissing(f"not within {within} s")
+        time.sleep(0.02)
+
+
+@contextmanager
+def running_cluster(node_timeout_ms: int = 1000, *options: str) -> Iterator[Cluster]:
+    """A cluster, for the length of the block. It is there after two or three seconds."""
+    with tempfile.TemporaryDirectory(prefix="valkey") as folder:
+        cluster = Cluster(Path(folder), node_timeout_ms, *options)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.close()
 
 
 @contextmanager

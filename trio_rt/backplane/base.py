@@ -1,9 +1,10 @@
 """Contract of a backplane: how events reach the members of rooms, and sessions their clients.
 
-The promise: `publish` returns when the event has its place in the order of all events, and from
-then on it is delivered to every node that has subscribed to one of its rooms, exactly once and in
-that order; a node that may have missed something is told so. A session that was lost finds what
-it missed for as long as the configuration says, on any node, or is told that it does not.
+The promise: `publish` returns when the event has its place in the order of all events of its
+namespace, and from then on it is delivered to every node that has subscribed to one of its rooms,
+exactly once and in that order; a node that may have missed something is told so. A session that was
+lost finds what it missed for as long as the configuration says, on any node, or is told that it
+does not.
 
 It knows nothing of what rooms mean, and nothing of Socket.IO but the already encoded packet that
 an envelope carries.
@@ -18,7 +19,7 @@ from trio_rt.auth import User
 from trio_rt.backplane.leases import Held, Lease, Leases
 from trio_rt.backplane.nodes import Answers, Fenced, NodeDown, Nodes, Note, Question
 from trio_rt.codec.envelope import Envelope
-from trio_rt.codec.position import Position
+from trio_rt.codec.position import Position, Reached
 from trio_rt.config import Config
 from trio_rt.machine.membership import Membership
 
@@ -125,10 +126,18 @@ class Backplane(Nodes, Leases):
 
     # Events
 
+    @abstractmethod
+    def position(self, namespace: str) -> Position:
+        """Whatever this node gets in a namespace up to here has been taken with `receive_nowait`.
+
+        All events of one namespace have one order; those of two may have two, whose positions
+        mean nothing to each other.
+        """
+
     @property
     @abstractmethod
-    def position(self) -> Position:
-        """Whatever this node gets up to here has been taken with `receive_nowait`."""
+    def reached(self) -> Reached:
+        """`position` of all namespaces, as it is now: `position_in` reads it later."""
 
     @abstractmethod
     async def publish(self, envelope: Envelope) -> Position:
@@ -180,7 +189,7 @@ class Backplane(Nodes, Leases):
         """
 
     @abstractmethod
-    async def find_session(self, pid: str) -> SavedSession | None:
+    async def find_session(self, namespace: str, pid: str) -> SavedSession | None:
         """The open session with this private id, lost or not; whoever asks has proven nothing."""
 
     @abstractmethod
@@ -195,8 +204,9 @@ class Backplane(Nodes, Leases):
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """What a session that was taken has missed, in order.
 
-        It is everything up to `position`, as that is when this returns: a socket that is made a
-        member before the next checkpoint misses nothing and gets nothing twice.
+        It is everything up to the `position` of its namespace, as that is when this returns: a
+        socket that is made a member before the next checkpoint misses nothing and gets nothing
+        twice.
 
         Args:
             session: whose rooms count, each since it was joined.

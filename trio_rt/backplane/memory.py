@@ -77,8 +77,12 @@ class MemoryBackplane(Backplane):
 
     # Events
 
+    def position(self, namespace: str) -> Position:
+        """See `Backplane`."""
+        return self._position
+
     @property
-    def position(self) -> Position:
+    def reached(self) -> Position:
         """See `Backplane`."""
         return self._position
 
@@ -134,10 +138,12 @@ class MemoryBackplane(Backplane):
         session.is_lost = True
         self._hold(session)
 
-    async def find_session(self, pid: str) -> SavedSession | None:
+    async def find_session(self, namespace: str, pid: str) -> SavedSession | None:
         """See `Backplane`."""
         session = self._sessions.get(pid[:SID_CHARS])
-        if session is None or not hmac.compare_digest(session.pid.encode(), pid.encode()):
+        if session is None or session.namespace != namespace:
+            return None
+        if not hmac.compare_digest(session.pid.encode(), pid.encode()):
             return None
         return session
 

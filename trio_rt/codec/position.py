@@ -7,7 +7,9 @@ they got it, so any text may come.
 """
 
 import re
+from collections.abc import Callable
 
+import attrs
 import msgspec
 
 _TEXT = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)
@@ -29,6 +31,27 @@ class Position(msgspec.Struct, frozen=True, order=True, gc=False):
 
 START = Position(0, 0)
 """Before everything."""
+
+
+@attrs.frozen
+class Orders:
+    """Where somebody was in several orders at one moment."""
+
+    positions: tuple[Position, ...]
+
+    choose: Callable[[str], int]
+    """Which of them is that of a namespace."""
+
+
+Reached = Position | Orders
+"""Where somebody was at one moment: in the order of all namespaces, or in each of several."""
+
+
+def position_in(reached: Reached, namespace: str) -> Position:
+    """Where that was in the order that a namespace belongs to."""
+    if isinstance(reached, Position):
+        return reached
+    return reached.positions[reached.choose(namespace)]
 
 
 def parse_position(text: str) -> Position | None:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 import trio
 
-from trio_rt.codec.position import START
+from trio_rt.codec.position import START, Reached
 from trio_rt.schedule.bell import Bell
 
 SENDS_PER_STEP = 64
@@ -46,7 +46,7 @@ class Flusher:
         self.tick = 0
         self.is_crowded = False
         self.backlog = 0
-        self.reached = START
+        self.reached: Reached = START
         self._marked: list[Flushable] = []
         self._bell = Bell()
         self._done = trio.lowlevel.ParkingLot()

@@ -109,7 +109,7 @@ class _Node:
 
     def leave(self, session: SavedSession, room: str) -> None:
         """A session's socket leaves a room, of which it was the last member."""
-        session.membership.leave(room, self.backplane.position)
+        session.membership.leave(room, self.backplane.position(self.name))
         self.backplane.unsubscribe(self.name, room)
         self.backplane.change_session(session)
 
@@ -134,7 +134,7 @@ class _Node:
     async def find(self, session: SavedSession) -> SavedSession:
         """Finds a session by its private id."""
         with trio.fail_after(DEADLINE):
-            found = await self.backplane.find_session(session.pid)
+            found = await self.backplane.find_session(self.name, session.pid)
         assert found is not None
         return found
 
@@ -156,7 +156,7 @@ class _Node:
             assert all(event.position is not None for event in missed)
             places = [event.position for event in missed if event.position is not None]
             assert places == sorted(set(places))
-            assert not places or places[-1] <= self.backplane.position
+            assert not places or places[-1] <= self.backplane.position(self.name)
             self.backplane.keep_session(found)
         session.is_lost = found.is_lost
         return _texts(missed)
@@ -174,12 +174,12 @@ async def check_order(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         await node.subscribe("a", "b")
-        before = backplane.position
+        before = backplane.position(node.name)
         places = [await node.publish(f"{at}", "ab"[at % 2]) for at in range(20)]
         arrived = await node.expect(*map(str, range(20)))
         assert [event.position for event in arrived] == places
         assert [before, *places] == sorted({before, *places})
-        assert backplane.position >= places[-1]
+        assert backplane.position(node.name) >= places[-1]
 
 
 async def check_publishers(open_backplane: OpenBackplane) -> None:
@@ -239,7 +239,7 @@ async def check_volatile(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        start = backplane.position
+        start = backplane.position(node.name)
         event = node.event("volatile", "a")
         backplane.publish_nowait(Envelope(*_fields(event), is_volatile=True))
         await node.publish("kept", "a")
@@ -295,7 +295,8 @@ async def check_find(open_backplane: OpenBackplane) -> None:
         pids = [session.pid[:-1], session.pid + "x", session.pid[:SID_CHARS], "", "é" * 40, "x\0*"]
         pids.append(session.pid[:SID_CHARS] + other.pid[SID_CHARS:])
         for pid in pids:
-            assert await backplane.find_session(pid) is None
+            assert await backplane.find_session(node.name, pid) is None
+        assert await backplane.find_session("/another", session.pid) is None
         assert not (await node.find(other)).is_lost
 
 
@@ -323,7 +324,7 @@ async def check_given_back(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        start = backplane.position
+        start = backplane.position(node.name)
         node.lose(session)
         await node.publish("1", "a")
         found = await node.find(session)
@@ -346,7 +347,7 @@ async def check_end(open_backplane: OpenBackplane) -> None:
             assert await backplane.end_session(session)
             assert not session.is_open
             assert not await backplane.end_session(session)
-            assert await backplane.find_session(session.pid) is None
+            assert await backplane.find_session(node.name, session.pid) is None
             assert not await backplane.take_session(session)
 
 
@@ -355,7 +356,7 @@ async def check_never_opened(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         sid = secrets.token_urlsafe(15)
         session = SavedSession(sid + "secret", "/", User("somebody"), Membership(sid))
-        assert await backplane.find_session(session.pid) is None
+        assert await backplane.find_session("/", session.pid) is None
         assert not await backplane.end_session(session)
 
 
@@ -368,7 +369,7 @@ async def check_missed(open_backplane: OpenBackplane) -> None:
         node = _Node(backplane)
         session = await node.open_session("a", "b")
         sid = session.membership.sid
-        start = backplane.position
+        start = backplane.position(node.name)
         node.lose(session)
         await node.publish("1", "a")
         await node.publish("2", "b", "other")
@@ -388,7 +389,8 @@ async def check_since(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        places = [backplane.position, *[await node.publish(f"{at}", "a") for at in range(3)]]
+        places = [backplane.position(node.name)]
+        places += [await node.publish(f"{at}", "a") for at in range(3)]
         for at, place in enumerate(places):
             node.lose(session)
             session = await node.find(session)
@@ -401,7 +403,7 @@ async def check_again_and_again(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        since = backplane.position
+        since = backplane.position(node.name)
         for at in range(10):
             node.lose(session)
             expected = []
@@ -421,7 +423,7 @@ async def check_times_in_rooms(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session()
-        start = backplane.position
+        start = backplane.position(node.name)
         await node.publish("before", "a")
         await node.join(session, "a")
         await node.publish("1", "a")
@@ -439,7 +441,7 @@ async def check_live_after_missed(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        start = backplane.position
+        start = backplane.position(node.name)
         node.lose(session)
         await node.publish("missed", "a")
         await wait_all_tasks_blocked()
@@ -455,7 +457,7 @@ async def check_others_come_and_go(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config()) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        start = backplane.position
+        start = backplane.position(node.name)
         for at in range(5):
             other = await node.open_session(f"room {at}")
             await node.publish("x", f"room {at}")
@@ -470,7 +472,7 @@ async def check_too_many(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config(history_events=5)) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        places = [backplane.position]
+        places = [backplane.position(node.name)]
         node.lose(session)
         for at in range(6):
             places.append(await node.publish(f"{at}", "a"))
@@ -483,7 +485,7 @@ async def check_too_large(open_backplane: OpenBackplane) -> None:
     async with open_backplane(Config(recovery_bytes=10_000)) as backplane:
         node = _Node(backplane)
         session = await node.open_session("a")
-        places = [backplane.position]
+        places = [backplane.position(node.name)]
         node.lose(session)
         for _ in range(3):
             places.append(await node.publish("x" * 4_000, "a"))
@@ -498,7 +500,7 @@ async def check_future(open_backplane: OpenBackplane) -> None:
         session = await node.open_session("a")
         node.lose(session)
         await node.publish("missed", "a")
-        place = backplane.position
+        place = backplane.position(node.name)
         ahead = Position(place.time_ms + 10**6, 0)
         assert await node.come_back(session, ahead) in (None, ["missed"])
 

@@ -32,6 +32,20 @@ def server(shared_server: valkey.Valkey) -> valkey.Valkey:
     return shared_server
 
 
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[valkey.Cluster]:
+    """A cluster that all tests use which leave it as it was."""
+    with valkey.running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: valkey.Cluster) -> valkey.Cluster:
+    """A running cluster without any data."""
+    shared_cluster.flush()
+    return shared_cluster
+
+
 @pytest.fixture
 def own_server() -> Iterator[valkey.Valkey]:
     """A running server that the test may kill."""

@@ -71,7 +71,6 @@ def test_one_server() -> None:
         ("redis+sentinel://a/ours/x", "database"),
         ("redis+sentinel://a/ours?x=1", "unknown in a Redis URL: x"),
         ("unix+sentinel://a/ours", "scheme"),
-        ("redis+cluster://a", "scheme"),
     ],
 )
 def test_misuse(url: str, why: str) -> None:

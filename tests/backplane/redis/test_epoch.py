@@ -8,7 +8,7 @@ from tests.backplane.redis.conftest import QUICK
 from tests.parts.valkey import Valkey
 from trio_rt.backplane.redis.address import read_url
 from trio_rt.backplane.redis.dial import DirectDial
-from trio_rt.backplane.redis.epoch import EpochDial
+from trio_rt.backplane.redis.epoch import EpochDial, Epochs, Identity
 from trio_rt.backplane.redis.keys import Keys, LogName
 from trio_rt.backplane.redis.log import EventLog, Loss, Lost, Recovered
 from trio_rt.backplane.redis.steady import SteadyLink
@@ -24,12 +24,16 @@ class Changes:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self) -> None:
+    def __call__(self, _tag: str) -> None:
         self.count += 1
 
 
 def dial_to(server: Valkey, changes: Changes) -> EpochDial:
-    return EpochDial(DirectDial(read_url(server.url), QUICK), KEYS, changes)
+    return EpochDial(DirectDial(read_url(server.url), QUICK), epochs(changes))
+
+
+def epochs(changes: Changes) -> Epochs:
+    return Epochs(KEYS, [KEYS.tag], changes)
 
 
 def epoch(server: Valkey) -> bytes | None:
@@ -66,6 +70,25 @@ async def test_another_server(server: Valkey) -> None:
     assert changes.count == 1
 
 
+async def test_another_shard(server: Valkey) -> None:
+    """Keys that were moved from one shard of a cluster to another are whole; those that another
+    server of the same shard has may not be."""
+    changes = Changes()
+    dial = dial_to(server, changes)
+    link = SteadyLink(dial, "test")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        here = epochs(changes)
+        began = epoch(server)
+        server.client.hset(KEYS.clock(), "shard", "one")
+        await here.enter_moved(link, Identity(b"second", b"two"), [KEYS.tag])
+        assert epoch(server) == began
+        await here.enter_moved(link, Identity(b"third", b"two"), [KEYS.tag])
+        assert epoch(server) != began
+        assert changes.count == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_sessions_of_another_epoch(server: Valkey) -> None:
     """What a session knew that began in another epoch is not built upon."""
     dial = dial_to(server, Changes())
@@ -88,7 +111,7 @@ async def test_sessions_of_another_epoch(server: Valkey) -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("command", ["info", "eval"])
+@pytest.mark.parametrize("command", ["info", "evalsha"])
 async def test_no_right(own_server: Valkey, command: str) -> None:
     """Without the rights that this takes there is no connection, and the reason is told."""
     own_server.client.execute_command("ACL", "SETUSER", "default", f"-{command}")
@@ -106,7 +129,7 @@ async def test_replica(own_server: Valkey, server: Valkey) -> None:
 async def test_silent_server(own_server: Valkey) -> None:
     """A server that says nothing more is not waited for."""
     settings = attrs.evolve(QUICK, reply_timeout=0.1)
-    dial = EpochDial(Stalling(own_server, settings), KEYS, Changes())
+    dial = EpochDial(Stalling(own_server, settings), epochs(Changes()))
     with pytest.raises(BackplaneDown, match="who it is"):
         await dial.connect("test")
     own_server.resume()

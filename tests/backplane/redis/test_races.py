@@ -145,7 +145,7 @@ async def test_keys_that_cannot_be_read(key: Any) -> None:
 async def test_deserted_namespaces(server: Valkey) -> None:
     """Nothing is kept of a namespace that has ended, even while others speak there."""
     async with running(server) as plane, running(server) as other:
-        kept = len(plane._feed.logs)
+        kept = len(plane._home.feed.logs)
         for number in range(20):
             plane.begin_namespace(f"/{number}")
             await plane.open_session(session := new_session(f"{number:020}"))
@@ -154,7 +154,7 @@ async def test_deserted_namespaces(server: Valkey) -> None:
             plane.end_namespace(f"/{number}")
             await other.publish(event(namespace=f"/{number}"))
         await plane.subscribe("/", "room")  # all has arrived by then
-        assert len(plane._feed.logs) <= kept + 2
+        assert len(plane._home.feed.logs) <= kept + 2
 
 
 async def test_full_server(own_server: Valkey) -> None:
@@ -306,7 +306,7 @@ async def test_written_between_find_and_take(server: Valkey) -> None:
     async with running(server) as plane, running(server) as other:
         await other.open_session(session := new_session())
         server.client.hset(KEYS.session("x" * 20), "node", "ghost")
-        found = await plane.find_session(session.pid)
+        found = await plane.find_session("/", session.pid)
         assert found is not None
         assert found.is_lost
         session.membership.join("room", Position(1, 0))

@@ -20,7 +20,10 @@ PORT = 6379
 """Redis's default."""
 
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_FORMS = "redis://host:6379/0, rediss://user:password@host/0 or unix:///run/redis.sock?db=0"
+_FORMS = (
+    "redis://host:6379/0, rediss://user:password@host/0 or unix:///run/redis.sock?db=0; with "
+    "several hosts redis+sentinel://a:26379,b:26379/service or redis+cluster://a:6379,b:6379"
+)
 
 
 @attrs.frozen(kw_only=True)

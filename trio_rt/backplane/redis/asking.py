@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from trio_rt.backplane.base import Answers
 from trio_rt.backplane.redis.frames import Answered, Asked, encode
 from trio_rt.backplane.redis.names import NodeKeys
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.errors import BackplaneDown
 from trio_rt.log import log
 
@@ -38,7 +38,7 @@ class Asking:
         keys: how channels are named.
     """
 
-    def __init__(self, link: SteadyLink, keys: NodeKeys) -> None:
+    def __init__(self, link: CommandLink, keys: NodeKeys) -> None:
         self._link = link
         self._keys = keys
         self._open: dict[str, _Open] = {}
@@ -97,10 +97,10 @@ class Asking:
     async def _publish(self, message: bytes, nodes: frozenset[str], *, to_all: bool) -> list[str]:
         """Publishes a question. Gives the nodes that do not listen: they are dead, or cut off."""
         if to_all or len(nodes) > MAX_DIRECT:
-            await self._link.call("PUBLISH", self._keys.everyone(), message)
+            await self._link.call(self._keys.publish, self._keys.everyone(), message)
             return []
         asked = sorted(nodes)
-        commands = [("PUBLISH", self._keys.node(node), message) for node in asked]
+        commands = [(self._keys.publish, self._keys.node(node), message) for node in asked]
         replies = await self._link.call_all(commands)
         for reply in replies:
             if isinstance(reply, Exception):

@@ -1,8 +1,12 @@
 """The backplane of a cluster: all nodes share one Redis, or Valkey.
 
     run
-    ├── links        commands, subscriptions                       (shielded, end last)
-    └── workers      feed, heartbeat, sessions, claims, probe ...  (supervised, each by itself)
+    ├── links        commands, and the subscriptions of each partition    (shielded, end last)
+    └── workers      heartbeat, claims ...; feed, sessions, probe ... of each partition
+                                                                   (supervised, each by itself)
+
+A `Partition` is one order of events. There is one, or in a Redis Cluster up to 64, made when the
+first of their namespaces is used.
 
 Events with a place are delivered only as they come back from Redis, on every node in the same
 order, the publisher's included. `publish` returns when Redis has the event, and it has come back
@@ -17,7 +21,7 @@ It is one long file because it is the whole contract: many short methods that ha
 
 import secrets
 import ssl
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha1
@@ -28,7 +32,6 @@ import trio
 from redis.exceptions import RedisError
 
 from trio_rt.backplane.base import (
-    SID_CHARS,
     Answers,
     Arrival,
     Backplane,
@@ -37,7 +40,6 @@ from trio_rt.backplane.base import (
     Held,
     Lease,
     NodeDown,
-    Note,
     Position,
     Question,
     SavedSession,
@@ -47,36 +49,23 @@ from trio_rt.backplane.redis.asking import Asking
 from trio_rt.backplane.redis.claims import Claims
 from trio_rt.backplane.redis.commands import RedisCommands
 from trio_rt.backplane.redis.dial import Dial
-from trio_rt.backplane.redis.dials import make_dial
-from trio_rt.backplane.redis.epoch import EpochDial
-from trio_rt.backplane.redis.feed import Feed
-from trio_rt.backplane.redis.frames import (
-    Answered,
-    Asked,
-    Told,
-    decode,
-    decode_envelope,
-    encode,
-    encode_envelope,
-)
-from trio_rt.backplane.redis.keeper import SessionKeeper
+from trio_rt.backplane.redis.frames import Answered, Asked, decode, encode, encode_envelope
 from trio_rt.backplane.redis.keys import LogName
 from trio_rt.backplane.redis.leases import RedisLeases
-from trio_rt.backplane.redis.log import EventLog, LogLimits
-from trio_rt.backplane.redis.names import SCHEMA, NodeKeys, SocketLog
-from trio_rt.backplane.redis.outgoing import Outgoing
-from trio_rt.backplane.redis.probe import Probe
+from trio_rt.backplane.redis.names import SCHEMA, NodeKeys
+from trio_rt.backplane.redis.partition import Partition
 from trio_rt.backplane.redis.registry import Beat, Registry
-from trio_rt.backplane.redis.rooms import Rooms
-from trio_rt.backplane.redis.scripts import load
 from trio_rt.backplane.redis.settings import RedisSettings
-from trio_rt.backplane.redis.steady import SteadyLink
-from trio_rt.backplane.redis.subscriptions import Subscriptions
+from trio_rt.backplane.redis.slots import HOME
+from trio_rt.backplane.redis.topology import ClusterServers
+from trio_rt.backplane.redis.urls import read_servers
+from trio_rt.backplane.redis.wiring import wire
 from trio_rt.codec import questions
-from trio_rt.codec.position import parse_position
+from trio_rt.codec.position import START, Orders, Reached
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused
 from trio_rt.log import log
+from trio_rt.schedule.bell import Bell
 from trio_rt.supervisor import Child, Ended, Outcome, Supervisor
 
 LEASE = 11.0
@@ -91,9 +80,6 @@ PAUSE = 0.2
 
 LEAVE_TIMEOUT = 2.0
 """Seconds to write what is unwritten and to say goodbye, at the end."""
-
-RETRY_WINDOW = 15.0
-"""Seconds for which an event is known by its own key: longer than `publish` tries again."""
 
 PUT_DOWN_TIMEOUT = 2.0
 """Seconds that another node gets to put a connection down."""
@@ -123,13 +109,13 @@ class RedisBackplane(Backplane):
     Make one with `from_url`.
 
     Args:
-        dial: where connections come from.
+        servers: where connections come from: those of one server, or a cluster.
         prefix: what all keys and channels begin with.
     """
 
-    def __init__(self, dial: Dial, *, prefix: str = "rt") -> None:
-        self._dial = dial
-        self._keys = NodeKeys(prefix)
+    def __init__(self, servers: Dial | ClusterServers, *, prefix: str = "rt") -> None:
+        self._servers = servers
+        self._prefix = prefix
         self.open(Config())
 
     @classmethod
@@ -144,8 +130,9 @@ class RedisBackplane(Backplane):
         """A backplane on the Redis or Valkey at a URL.
 
         Args:
-            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`, or
-                `redis+sentinel://host1:port,host2:port,host3:port/service`; see `dials.py`.
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`,
+                `redis+sentinel://host1:port,host2:port,host3:port/service`, or
+                `redis+cluster://host1:port,host2:port,host3:port`; see `urls.py`.
             prefix: what all keys and channels begin with, so that programs can share a Redis.
             settings: limits and intervals of the links.
             tls: used by rediss:// instead of the system's authorities.
@@ -153,73 +140,62 @@ class RedisBackplane(Backplane):
         Raises:
             MisuseError: if it is no such URL.
         """
-        return cls(make_dial(url, settings, tls=tls), prefix=prefix)
+        return cls(read_servers(url, settings=settings, tls=tls), prefix=prefix)
 
     def open(self, config: Config) -> None:
         """See `Backplane`. Begins under another name, with nothing: its sessions are lost ones."""
-        keys, node = self._keys, secrets.token_urlsafe(9)
+        node = secrets.token_urlsafe(9)
         self._config = config
-        self._node = node
-        probe_channel = keys.of("probe", node).encode()
-        self._subscriptions = Subscriptions(
-            self._dial, f"trio_rt-{node}-subscriptions", ignored=probe_channel
-        )
-        dial = EpochDial(self._dial, keys, self._look_anew)
-        self._link = SteadyLink(dial, f"trio_rt-{node}-commands")
-        limits = LogLimits(
-            entries=config.history_events,
-            history_timeout=config.history_timeout,
-            recovered_entries=config.history_events,
-            recovered_bytes=config.recovery_bytes,
-            key_timeout=RETRY_WINDOW,
-        )
-        self._history = EventLog(self._link, keys, limits)
-        self._once_history = EventLog(
-            self._link, keys, attrs.evolve(limits, key_timeout=config.once_window)
-        )
-        everything = attrs.evolve(
-            limits, recovered_entries=1_000_000, recovered_bytes=config.history_bytes
-        )
-        self._feed = Feed(
-            self._subscriptions, self._link, EventLog(self._link, keys, everything), keys, self
-        )
-        self._rooms = Rooms(self._feed, self._subscriptions, self._history)
-        self._asking = Asking(self._link, keys)
-        self._outgoing = Outgoing(self._link)
-        self._keeper = SessionKeeper(
-            self._link,
-            keys,
-            self._feed,
-            self._history,
-            config=config,
-            node=node,
-            put_down=self._put_down,
-        )
-        self._claims = Claims(self._link, keys, config)
-        self._contexts: dict[str, _Claimed] = {}
-        self._old_channels: list[bytes] = []
+        self._wiring = wiring = wire(self._servers, node, self._prefix, self._look_anew)
+        self._link = wiring.link
+        self._keys = NodeKeys(self._prefix, HOME, wiring.is_sharded)
         self._namespaces: set[str] = set()
-        self.redis = RedisCommands(self._link)
-        """Commands of yours, over the link that this node has anyway. Another one in each life."""
-        self._probe = Probe(self._link, self._subscriptions, probe_channel)
+        self._bell = Bell()
+        self._partitions: dict[int, Partition] = {}
+        self._new_partitions: tuple[Bell, Bell] = (Bell(), Bell())  # for links, for workers
         self._name_parts(node)
         self._nodes = frozenset({node})
+        self._home = self._partition_at(wiring.tags.index(HOME))
+        self._asking = Asking(self._home.link, self._keys)
+        self._claims = Claims(self._link, self._keys, config)
+        self._contexts: dict[str, _Claimed] = {}
+        self.redis = RedisCommands(self._link)
+        """Commands of yours, over the link that this node has anyway. Another one in each life."""
 
     def _name_parts(self, node: str) -> None:
         """What knows this node's name."""
         self._node = node
-        self._registry = Registry(self._link, node, self._keys, LEASE)
-        self._leases = RedisLeases(self._link, node, self._keys)
-        self._feed.channel = self._keys.node(node).encode()
+        home = self._wiring.link_at(HOME)
+        self._registry = Registry(home, node, self._keys, LEASE)
+        self._leases = RedisLeases(home, node, self._keys)
+
+    def _partition(self, namespace: str) -> Partition:
+        """The partition that a namespace belongs to."""
+        number = self._wiring.choose(namespace)
+        return self._partitions.get(number) or self._partition_at(number)
+
+    def _partition_at(self, number: int) -> Partition:
+        """A partition that there was not: its tasks begin as soon as those who run them look."""
+        partition = self._partitions[number] = Partition(
+            self._wiring,
+            attrs.evolve(self._keys, tag=self._wiring.tags[number]),
+            self._config,
+            node=self._node,
+            namespaces=self._namespaces,
+            bell=self._bell,
+            put_down=self._put_down,
+            take=self._take_message,
+        )
+        partition.keeper.alive = self._nodes
+        for bell in self._new_partitions:
+            bell.ring()
+        return partition
 
     @property
     def is_ready(self) -> bool:
         """Whether events reach this node and leave it: proven by an echo where all is quiet."""
-        return (
-            self._link.is_up
-            and self._subscriptions.is_up
-            and self._feed.is_whole
-            and not self._probe.is_deaf
+        return self._home.is_ready and not any(
+            partition.has_failed for partition in self._partitions.values()
         )
 
     # Its life
@@ -227,11 +203,12 @@ class RedisBackplane(Backplane):
     def begin_namespace(self, namespace: str) -> None:
         """See `Backplane`."""
         self._namespaces.add(namespace)
+        self._partition(namespace)
 
     def end_namespace(self, namespace: str) -> None:
         """See `Backplane`. Nothing is kept of it but what Redis has."""
         self._namespaces.discard(namespace)
-        self._feed.end_namespace(namespace)
+        self._partition(namespace).feed.end_namespace(namespace)
 
     async def run(self) -> None:
         """See `Backplane`.
@@ -251,14 +228,22 @@ class RedisBackplane(Backplane):
                 links.cancel()
 
     async def _run_links(self, scope: trio.CancelScope) -> None:
+        bell, begun = self._new_partitions[0], set[int]()
         with scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._link.run)
-                nursery.start_soon(self._subscriptions.run)
+                nursery.start_soon(self._wiring.run)
+                while True:
+                    for number, partition in self._partitions.items():
+                        if number not in begun:
+                            begun.add(number)
+                            nursery.start_soon(partition.subscriptions.run)
+                    await bell.wait()
 
-    def _look_anew(self) -> None:
-        """Commands go to another server from here on: what arrives has to come from there, too."""
-        self._subscriptions.reset("commands go to another server, or one that was started anew")
+    def _look_anew(self, tag: str) -> None:
+        """A partition is on another server: what arrives has to come from there, too."""
+        partition = self._partitions.get(self._wiring.tags.index(tag))
+        if partition is not None:
+            partition.subscriptions.reset("its keys are on another server, or one started anew")
 
     async def _check_server(self) -> None:
         """Looks whether this Redis is right for us, as soon as it is there."""
@@ -287,64 +272,77 @@ class RedisBackplane(Backplane):
             )
 
     async def _look_at_memory(self) -> str:
-        """The maxmemory-policy; empty if we may not know."""
+        """The maxmemory-policy of a server that drops keys; else of any; empty if we may not
+        know."""
         try:
-            info: Any = await self._link.call("INFO", "memory", may_repeat=True)
+            infos: list[Any] = await self._link.everywhere("INFO", "memory")
         except RedisError:
             return ""
-        text = info if isinstance(info, str) else bytes(info).decode("ascii", "replace")
-        for line in text.splitlines():
-            name, _, value = line.partition(":")
-            if name == "maxmemory_policy":
-                return value.strip()
-        return ""
+        policies = sorted({_read_policy(info) for info in infos}, key="noeviction".__eq__)
+        return policies[0]
 
     async def _work(self) -> None:
         """Everything but the links, each part restarted by itself if it fails."""
         await self._register()
-        keys = self._keys
-        await self._subscriptions.subscribe(
-            keys.wide().encode(), keys.everyone().encode(), self._feed.channel
+        keys, home = self._keys, self._home
+        await home.subscriptions.subscribe(
+            keys.wide().encode(), keys.everyone().encode(), home.feed.channel
         )
-        self._outgoing.give("PUBLISH", keys.everyone(), b"h" + self._node.encode())
+        home.outgoing.give(keys.publish, keys.everyone(), b"h" + self._node.encode())
         supervisor = Supervisor(on_end=_climb)
+        bell, begun = self._new_partitions[1], set[int]()
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)
             await trio.lowlevel.checkpoint_if_cancelled()  # it takes no children any more then
             for name, part in (
-                ("feed", self._feed.run),
                 ("heartbeat", self._beat),
-                ("rooms", self._rooms.run),
-                ("sessions", self._keeper.write),
-                ("prolongations", self._keeper.touch),
                 ("results", self._claims.write),
                 ("claims", self._claims.keep),
-                ("outgoing", self._outgoing.run),
-                ("probe", self._probe.run),
             ):
                 supervisor.start_soon(Child(f"backplane's {name}", part, delay=PAUSE))
+            while True:
+                for number, partition in self._partitions.items():
+                    if number not in begun:
+                        begun.add(number)
+                        for child in partition.parts():
+                            supervisor.start_soon(child)
+                await bell.wait()
 
     async def _leave(self) -> None:
         """Writes what is unwritten, and says goodbye."""
         try:
-            if not self._link.is_up:
+            async with trio.open_nursery() as nursery:
+                for partition in self._partitions.values():
+                    if partition.link.is_up:
+                        nursery.start_soon(partition.write_last)
+            if not self._home.link.is_up:
                 return
-            await self._keeper.flush_all()
             await self._claims.flush()
-            await self._outgoing.flush()
             await self._registry.leave()
-            await self._link.call(
-                "PUBLISH", self._keys.everyone(), b"d" + self._node.encode(), may_repeat=True
+            await self._home.link.call(
+                self._keys.publish,
+                self._keys.everyone(),
+                b"d" + self._node.encode(),
+                may_repeat=True,
             )
         except (BackplaneDown, RedisError) as error:
             log.warning("this node goes without a word: %s", error)
 
     # Events
 
-    @property
-    def position(self) -> Position:
+    def position(self, namespace: str) -> Position:
         """See `Backplane`."""
-        return self._feed.position
+        return self._partition(namespace).feed.position
+
+    @property
+    def reached(self) -> Reached:
+        """See `Backplane`."""
+        if not self._wiring.is_sharded:
+            return self._home.feed.position
+        found = self._partitions.get
+        numbers = range(len(self._wiring.tags))
+        positions = [one.feed.position if (one := found(at)) else START for at in numbers]
+        return Orders(tuple(positions), self._wiring.choose)
 
     async def publish(self, envelope: Envelope) -> Position:
         """See `Backplane`.
@@ -358,61 +356,15 @@ class RedisBackplane(Backplane):
         room = LogName(envelope.namespace, rooms[0] if len(rooms) == 1 else "")
         frame = encode_envelope(envelope)
         claimed = _claimed.get()
-        history, key = self._history, ""
-        if claimed is not None and claimed.is_running:
-            history, key = self._once_history, claimed.name(frame)
+        key = claimed.name(frame) if claimed is not None and claimed.is_running else ""
         try:
-            if len(room.room) == SID_CHARS:
-                position = await self._publish_to_one(room, frame, key)
-            else:
-                appended = await history.append(room, frame, key=key or secrets.token_urlsafe(9))
-                position = appended.position
+            return await self._partition(envelope.namespace).publish(room, frame, key)
         except RedisError as error:
             raise BackplaneError(f"Redis refuses an event: {error}") from error
-        is_here = not room.room or room.room in self._keeper
-        await self._feed.wait_echo(None if is_here else room, position)
-        return position
-
-    async def _publish_to_one(self, room: LogName, frame: bytes, key: str) -> Position:
-        """Publishes to what may be the id of a socket."""
-        keys, config = self._keys, self._config
-        window = config.once_window if key else RETRY_WINDOW
-        place: bytes = await load("clock", "unicast").call(
-            self._link,
-            [
-                keys.clock(),
-                keys.stream(room),
-                keys.meta(room),
-                keys.session(room.room),
-                keys.appended(key or secrets.token_urlsafe(9)),
-            ],
-            frame,
-            config.history_events,
-            round(config.history_timeout * 1000),
-            86_400_000,
-            keys.channel(room),
-            room.namespace,
-            keys.wide(),
-            keys.node(""),
-            round(window * 1000),
-            may_repeat=True,
-        )
-        position = parse_position(place.decode("ascii", "replace"))
-        if position is None:
-            raise BackplaneError(f"no position of ours: {place!r}")
-        return position
 
     def publish_nowait(self, envelope: Envelope) -> None:
         """See `Backplane`. It reaches this node at once, and the others if Redis is there."""
-        self._feed.put(envelope)
-        rooms = envelope.rooms
-        if len(rooms) == 1 and rooms[0] in self._keeper:
-            return
-        # A socket's node is not known here: all are told, as where there are several rooms.
-        is_wide = len(rooms) != 1 or len(rooms[0]) == SID_CHARS
-        channel = self._keys.channel(LogName(envelope.namespace, "" if is_wide else rooms[0]))
-        frame = encode_envelope(envelope)
-        self._outgoing.give("PUBLISH", channel, b"v%b %b" % (self._node.encode(), frame))
+        self._partition(envelope.namespace).publish_nowait(envelope)
 
     async def subscribe(self, namespace: str, room: str) -> Position:
         """See `Backplane`.
@@ -420,46 +372,52 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be told in time.
         """
-        seconds = self._dial.settings.wait_timeout
+        seconds = self._servers.settings.wait_timeout
         with trio.move_on_after(seconds) as scope, _no_refusal():
-            return await self._rooms.subscribe(LogName(namespace, room))
+            return await self._partition(namespace).rooms.subscribe(LogName(namespace, room))
         assert scope.cancelled_caught, "it returned"
         raise BackplaneDown(f"room {room!r} not subscribed in {seconds} s", outcome_unknown=False)
 
     def unsubscribe(self, namespace: str, room: str) -> None:
         """See `Backplane`. It is listened to for a few seconds more."""
-        self._rooms.unsubscribe(LogName(namespace, room))
+        self._partition(namespace).rooms.unsubscribe(LogName(namespace, room))
 
     def receive_nowait(self) -> list[Arrival]:
         """See `Backplane`."""
-        return self._feed.receive_nowait()
+        if len(self._partitions) == 1:
+            return self._home.feed.receive_nowait()
+        arrived: list[Arrival] = []
+        for partition in self._partitions.values():
+            if partition.feed.has_arrived:
+                arrived += partition.feed.receive_nowait()
+        return arrived
 
     async def wait(self) -> None:
         """See `Backplane`."""
-        await self._feed.wait()
+        await self._bell.wait()
 
     # Sessions
 
     async def open_session(self, session: SavedSession) -> None:
         """See `Backplane`. While Redis is away it is kept here, and written later."""
-        await self._keeper.open(session)
+        await self._partition(session.namespace).keeper.open(session)
 
     def change_session(self, session: SavedSession) -> None:
         """See `Backplane`. Written at once, without waiting for it."""
-        self._keeper.change(session)
+        self._partition(session.namespace).keeper.change(session)
 
     def lose_session(self, session: SavedSession) -> None:
         """See `Backplane`. The logs of its rooms are in Redis, whoever listens to them."""
-        self._keeper.lose(session)
+        self._partition(session.namespace).keeper.lose(session)
 
-    async def find_session(self, pid: str) -> SavedSession | None:
+    async def find_session(self, namespace: str, pid: str) -> SavedSession | None:
         """See `Backplane`. One whose node is dead is lost.
 
         Raises:
             BackplaneDown: if Redis cannot be asked in time.
         """
         with _no_refusal():
-            return await self._keeper.find(pid)
+            return await self._partition(namespace).keeper.find(namespace, pid)
 
     async def take_session(self, session: SavedSession) -> bool:
         """See `Backplane`. A connection that it has on another node is ended first.
@@ -468,7 +426,7 @@ class RedisBackplane(Backplane):
             BackplaneDown: if Redis cannot be asked in time.
         """
         with _no_refusal():
-            return await self._keeper.take(session)
+            return await self._partition(session.namespace).keeper.take(session)
 
     async def recover(self, session: SavedSession, since: Position) -> list[Envelope] | None:
         """See `Backplane`.
@@ -477,15 +435,15 @@ class RedisBackplane(Backplane):
             BackplaneDown: if Redis cannot be asked in time.
         """
         with _no_refusal():
-            return await self._keeper.recover(session, since)
+            return await self._partition(session.namespace).keeper.recover(session, since)
 
     def keep_session(self, session: SavedSession) -> None:
         """See `Backplane`."""
-        self._keeper.change(session)
+        self._partition(session.namespace).keeper.change(session)
 
     async def end_session(self, session: SavedSession) -> bool:
         """See `Backplane`."""
-        return await self._keeper.end(session)
+        return await self._partition(session.namespace).keeper.end(session)
 
     async def _put_down(self, node: str, session: SavedSession) -> bool:
         """Asks a node to end the connection of a session whose client is here."""
@@ -538,27 +496,18 @@ class RedisBackplane(Backplane):
     def answer(self, question: Question, body: bytes) -> None:
         """See `Nodes`."""
         message = b"a" + encode(Answered(question.id, self._node, body))
-        self._outgoing.give("PUBLISH", self._keys.node(question.node), message)
+        self._home.outgoing.give(self._keys.publish, self._keys.node(question.node), message)
 
     def tell(self, namespace: str, room: str, body: bytes) -> None:
         """See `Nodes`."""
-        message = b"n" + encode(Told(self._node, namespace, room, body))
-        self._outgoing.give("PUBLISH", self._keys.channel(LogName(namespace, room)), message)
+        self._partition(namespace).tell(namespace, room, body)
 
-    def take_message(self, kind: bytes, data: bytes) -> None:
-        """A message of another node that is no event with a place. Called by the feed."""
-        if kind == b"v":
-            node, _, frame = data.partition(b" ")
-            if node != self._node.encode():
-                self._feed.put(decode_envelope(frame, is_volatile=True))
-        elif kind == b"n":
-            told = decode(Told, data)
-            if told.node != self._node:
-                self._feed.put(Note(told.node, told.namespace, told.room, told.body))
-        elif kind == b"q":
+    def _take_message(self, kind: bytes, data: bytes) -> None:
+        """A message of another node that is about no namespace."""
+        if kind == b"q":
             asked = decode(Asked, data)
             if asked.node != self._node and (not asked.nodes or self._node in asked.nodes):
-                self._feed.put(Question(asked.id, asked.node, asked.body))
+                self._home.feed.put(Question(asked.id, asked.node, asked.body))
         elif kind == b"a":
             self._asking.take(decode(Answered, data))
         elif kind == b"h":
@@ -567,18 +516,6 @@ class RedisBackplane(Backplane):
             self._set_nodes(self._nodes - {data.decode("ascii", "replace")} | {self._node})
         else:
             raise BackplaneError(f"a message of an unknown kind: {kind!r}")
-
-    def has_namespace(self, name: str) -> bool:
-        """Whether anybody can be in a namespace here. Called by the feed."""
-        return name in self._namespaces
-
-    def own_logs(self) -> Mapping[SocketLog, Position]:
-        """The logs of this node's sockets. Called by the feed."""
-        return self._keeper.own_logs()
-
-    def forget_log(self, name: SocketLog) -> None:
-        """The log of a socket is not in Redis any more. Called by the feed."""
-        self._keeper.forget(name.room)
 
     async def _register(self) -> None:
         """Makes this node known, however often it has to try."""
@@ -604,8 +541,7 @@ class RedisBackplane(Backplane):
                     await self._begin_anew()
                 else:
                     self._take_beat(beat)
-                    if not self._keeper.is_renamed:
-                        await self._write_names()
+                    await self._write_names()
             except (BackplaneDown, RedisError) as error:
                 log.warning("no heartbeat: %s", error)
                 await trio.sleep(PAUSE)
@@ -616,34 +552,34 @@ class RedisBackplane(Backplane):
         """The others take this node for dead: it goes on under another name."""
         old, node = self._node, secrets.token_urlsafe(9)
         log.error("node %s was taken for dead: it is %s from here on", old, node)
-        old_channel = self._feed.channel
-        await self._subscriptions.subscribe(self._keys.node(node).encode())
+        async with trio.open_nursery() as nursery:
+            for partition in self._partitions.values():
+                nursery.start_soon(partition.listen_as, node)
         self._name_parts(node)
-        self._keeper.rename(node)
-        self._feed.break_off()
+        for partition in self._partitions.values():
+            partition.rename(node)
         self._nodes = self._nodes - {old} | {node}
-        self._old_channels.append(old_channel)
-        self._feed.put(Fenced())
+        self._home.feed.put(Fenced())
         await self._register()
         await self._write_names()
-        self._outgoing.give("PUBLISH", self._keys.everyone(), b"h" + node.encode())
+        self._home.outgoing.give(self._keys.publish, self._keys.everyone(), b"h" + node.encode())
 
     async def _write_names(self) -> None:
-        """Sessions get this node's new name. Until all have it, the old ones are listened to."""
-        await self._keeper.write_names()
-        self._subscriptions.unsubscribe(*self._old_channels)
-        self._old_channels.clear()
+        for partition in list(self._partitions.values()):
+            await partition.write_names()
 
     def _take_beat(self, beat: Beat) -> None:
         self._set_nodes(beat.alive | {self._node})
 
     def _set_nodes(self, nodes: frozenset[str]) -> None:
         gone = self._nodes - nodes
-        self._nodes = self._keeper.alive = nodes
+        self._nodes = nodes
+        for partition in self._partitions.values():
+            partition.keeper.alive = nodes
         for node in gone:
             log.warning("node %s is gone", node)
             self._asking.lose(node)
-            self._feed.put(NodeDown(node))
+            self._home.feed.put(NodeDown(node))
 
     # Leases
 
@@ -685,6 +621,16 @@ def _no_refusal() -> Generator[None]:
         yield
     except RedisError as error:
         raise BackplaneDown(f"Redis refuses: {error}", outcome_unknown=False) from error
+
+
+def _read_policy(info: str | bytes) -> str:
+    """The maxmemory-policy in an answer to INFO; empty if it is not there."""
+    text = info if isinstance(info, str) else bytes(info).decode("ascii", "replace")
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "maxmemory_policy":
+            return value.strip()
+    return ""
 
 
 async def _climb(ended: Ended) -> None:

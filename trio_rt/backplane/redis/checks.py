@@ -5,14 +5,14 @@ from typing import Final
 from redis.exceptions import NoPermissionError
 
 from trio_rt.backplane.redis.keys import Keys
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.errors import BackplaneRefused
 
 SCHEMA: Final = b"1"
 """The version of the keys. Nodes with different ones would not understand each other."""
 
 
-async def check_schema(link: SteadyLink, keys: Keys | None = None) -> None:
+async def check_schema(link: CommandLink, keys: Keys | None = None) -> None:
     """Claims the keys for this version, or finds them claimed for it.
 
     Raises:
@@ -28,7 +28,7 @@ async def check_schema(link: SteadyLink, keys: Keys | None = None) -> None:
         )
 
 
-async def find_risk(link: SteadyLink) -> str | None:
+async def find_risk(link: CommandLink) -> str | None:
     """What will go wrong one day with this server's settings, as a sentence; None if nothing.
 
     A server that evicts keys when it is full loses positions, leases and sessions in silence.

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from trio_rt.backplane.base import Settled
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.once import RUNNING, OnceStore
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown
 from trio_rt.log import log
@@ -74,7 +74,7 @@ class Claims:
         config: how much is remembered, and for how long.
     """
 
-    def __init__(self, link: SteadyLink, keys: Keys, config: Config) -> None:
+    def __init__(self, link: CommandLink, keys: Keys, config: Config) -> None:
         self._link = link
         self._claims = OnceStore(link, keys, LEASE)
         self._results = OnceStore(link, keys, config.once_window)

@@ -15,7 +15,7 @@ from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.link import BlockingLink
 from trio_rt.backplane.redis.redial import Redial
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.errors import BackplaneDown
 from trio_rt.log import log
 
@@ -52,7 +52,7 @@ class OrderStream:
         keys: how things are named.
     """
 
-    def __init__(self, link: SteadyLink, dial: Dial, name: str, keys: Keys | None = None) -> None:
+    def __init__(self, link: CommandLink, dial: Dial, name: str, keys: Keys | None = None) -> None:
         keys = keys or Keys()
         self._link = link
         self._dial = dial

@@ -51,19 +51,22 @@ class DirectDial(Dial):
         return await connect(self.address, name, self.settings.connect_timeout)
 
 
-async def connect(address: Address, name: str, timeout: float) -> trio.abc.Stream:
+async def connect(
+    address: Address, name: str, timeout: float, *, oldest: tuple[int, int] = OLDEST
+) -> trio.abc.Stream:
     """Opens one connection, as `Dial.connect` does.
 
     Args:
         address: where the server is, and who we are there.
         name: what CLIENT LIST shows.
         timeout: seconds for all of it.
+        oldest: the version that it needs to have.
     """
     try:
         with trio.fail_after(timeout):
             stream = await address.open()
             try:
-                await _introduce(stream, address, name)
+                await _introduce(stream, address, name, oldest)
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
@@ -72,6 +75,26 @@ async def connect(address: Address, name: str, timeout: float) -> trio.abc.Strea
     except (trio.TooSlowError, OSError, trio.BrokenResourceError, RedisError) as error:
         raise _describe(address, error, timeout) from error
     return stream
+
+
+async def check_primary(stream: trio.abc.Stream, address: Address, timeout: float) -> None:
+    """Asks a server whether it is a primary: those who name it may be the last to know.
+
+    Raises:
+        BackplaneDown: if it is not, or does not answer.
+        BackplaneRefused: if we have no right to ask.
+    """
+    try:
+        with trio.fail_after(timeout):
+            (role,) = await exchange(stream, ("ROLE",))
+    except (trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise BackplaneDown(f"{address} does not tell its role", outcome_unknown=False) from error
+    if isinstance(role, RedisError):
+        raise BackplaneRefused(f"{address} does not tell its role: {role}") from role
+    if role[0] != b"master":
+        raise BackplaneDown(
+            f"{address} is not the primary but a {role[0].decode()}", outcome_unknown=False
+        )
 
 
 async def exchange(stream: trio.abc.Stream, *commands: tuple[Any, ...]) -> list[Any]:
@@ -105,7 +128,9 @@ async def receive(stream: trio.abc.Stream, reader: Reader) -> Any:
     return value
 
 
-async def _introduce(stream: trio.abc.Stream, address: Address, name: str) -> None:
+async def _introduce(
+    stream: trio.abc.Stream, address: Address, name: str, oldest: tuple[int, int]
+) -> None:
     hello: tuple[Any, ...] = ("HELLO", 3)
     if address.password or address.username:
         hello += ("AUTH", address.username or "default", address.password)
@@ -113,20 +138,22 @@ async def _introduce(stream: trio.abc.Stream, address: Address, name: str) -> No
     if address.db:
         commands.append(("SELECT", address.db))
     greeting, *others = await exchange(stream, *commands)
-    _check_greeting(address, greeting)
+    _check_greeting(address, greeting, oldest)
     for reply in others:
         if isinstance(reply, Exception):
             raise BackplaneRefused(f"{address} has no database {address.db}: {reply}") from reply
 
 
-def _check_greeting(address: Address, greeting: Any) -> None:
+def _check_greeting(address: Address, greeting: Any, oldest: tuple[int, int]) -> None:
     if isinstance(greeting, Exception):
         if "unknown command" in str(greeting) or "NOPROTO" in str(greeting):
             raise BackplaneRefused(f"{address} is older than Redis 6.2") from greeting
         raise greeting
     version = greeting[b"version"].decode("ascii", "replace")
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST:
-        raise BackplaneRefused(f"{address} is Redis {version}, but 6.2 is needed")
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
+        raise BackplaneRefused(
+            f"{address} is Redis {version}, but {'.'.join(map(str, oldest))} is needed"
+        )
 
 
 def _describe(

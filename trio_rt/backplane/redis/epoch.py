@@ -5,18 +5,112 @@ restart, the newest of what was acknowledged may be gone, and nothing in the key
 connection for commands tells the keys which server they are on (its run id), before it carries
 anything else. Where that is another one than before, an epoch begins: no session that began before
 it is recovered, and whoever listens is told that something may be missing.
+
+In a cluster each partition has an epoch of its own. One that was moved from one shard to another
+is whole: only another server of the same shard makes an epoch begin. (Redis before 7.2 does not
+tell shards apart; there each move begins one.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import attrs
 import trio
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import ClusterDownError, MovedError, NoPermissionError, RedisError
 
 from trio_rt.backplane.redis.dial import Dial, exchange
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.scripts import load
+from trio_rt.backplane.redis.steady import Caller
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
+
+_ELSEWHERE = (ClusterDownError, MovedError)
+"""A partition is not on this server: it is entered on the one that has it."""
+
+
+@attrs.frozen
+class Identity:
+    """Which server it is that has the keys."""
+
+    run_id: bytes
+    """Another one whenever it is started."""
+
+    shard: bytes = b""
+    """The same for a primary and its replicas; empty where there are no shards."""
+
+
+class Epochs:
+    """The epochs of all that one node knows.
+
+    Args:
+        keys: how things are named.
+        tags: of all partitions there may be.
+        on_change: called with the tag of a partition in which another epoch than the known one
+            has begun. Does not wait.
+    """
+
+    def __init__(self, keys: Keys, tags: Sequence[str], on_change: Callable[[str], None]) -> None:
+        self._clocks = {tag: attrs.evolve(keys, tag=tag).clock() for tag in tags}
+        self._is_sharded = keys.is_sharded
+        self._on_change = on_change
+        self._known: dict[str, bytes] = {}
+
+    async def enter(self, stream: trio.abc.Stream) -> Identity:
+        """Tells the keys that are at a server where they are.
+
+        Args:
+            stream: a connection to it that carries nothing else yet.
+
+        Raises:
+            BackplaneDown: if it cannot be done now.
+            BackplaneRefused: if we have no right to.
+            trio.BrokenResourceError: if the connection ends.
+        """
+        info, *rest = await exchange(stream, *self._questions())
+        shard = rest[0] if rest and isinstance(rest[0], bytes) else b""
+        server = Identity(_find_run_id(_checked(info)), shard)
+        script = load("clock", "epoch")
+        (sha,) = await exchange(stream, ("SCRIPT", "LOAD", script.text))
+        commands = [
+            ("EVALSHA", _checked(sha), 1, clock, server.run_id, server.shard)
+            for clock in self._clocks.values()
+        ]
+        replies = await exchange(stream, *commands)
+        for tag, reply in zip(self._clocks, replies, strict=True):
+            if not isinstance(reply, _ELSEWHERE):
+                self._note(tag, _checked(reply))
+        return server
+
+    async def enter_moved(self, link: Caller, server: Identity, tags: Sequence[str]) -> None:
+        """The same for partitions that were moved to a server while there is a link to it."""
+        text = load("clock", "epoch").text
+        for tag in tags:
+            try:
+                reply = await link.call(
+                    "EVAL", text, 1, self._clocks[tag], server.run_id, server.shard
+                )
+            except (BackplaneDown, RedisError) as error:
+                log.debug("partition %s is not there yet: %s", tag, error)
+            else:
+                self._note(tag, reply)
+
+    def _questions(self) -> list[tuple[Any, ...]]:
+        questions: list[tuple[Any, ...]] = [("INFO", "server")]
+        if self._is_sharded:
+            questions.append(("CLUSTER", "MYSHARDID"))
+        return questions
+
+    def _note(self, tag: str, epoch: bytes) -> None:
+        known = self._known.get(tag)
+        self._known[tag] = epoch
+        if known is not None and known != epoch:
+            log.error(
+                "another Redis, or one that was started anew: an epoch begins at %s (partition %s)",
+                epoch.decode(),
+                tag,
+            )
+            self._on_change(tag)
 
 
 class EpochDial(Dial):
@@ -24,23 +118,22 @@ class EpochDial(Dial):
 
     Args:
         dial: where connections come from.
-        keys: how things are named.
-        on_change: called where it is another epoch than at the connection before. Does not wait.
+        epochs: what is known of them.
     """
 
-    def __init__(self, dial: Dial, keys: Keys, on_change: Callable[[], None]) -> None:
+    def __init__(self, dial: Dial, epochs: Epochs) -> None:
         self.settings = dial.settings
+        self.server: Identity | None = None
+        """Which server it was, the last time."""
         self._dial = dial
-        self._clock = keys.clock()
-        self._on_change = on_change
-        self._epoch: bytes | None = None
+        self._epochs = epochs
 
     async def connect(self, name: str) -> trio.abc.Stream:
         """See `Dial`."""
         stream = await self._dial.connect(name)
         try:
             with trio.fail_after(self.settings.reply_timeout):
-                epoch = await self._enter(stream)
+                self.server = await self._epochs.enter(stream)
         except (trio.TooSlowError, trio.BrokenResourceError) as error:
             await trio.aclose_forcefully(stream)
             raise BackplaneDown(
@@ -49,26 +142,16 @@ class EpochDial(Dial):
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        if self._epoch is not None and self._epoch != epoch:
-            log.error("another Redis, or one that was started anew: an epoch begins at %s", epoch)
-            self._on_change()
-        self._epoch = epoch
         return stream
 
-    async def _enter(self, stream: trio.abc.Stream) -> bytes:
-        (info,) = await exchange(stream, ("INFO", "server"))
-        run_id = _find_run_id(_checked(info))
-        script = load("clock", "epoch").text
-        (epoch,) = await exchange(stream, ("EVAL", script, 1, self._clock, run_id))
-        return _checked(epoch)
 
-
-def _checked(reply: bytes | RedisError) -> bytes:
+def _checked(reply: Any) -> bytes:
     if isinstance(reply, NoPermissionError):
-        raise BackplaneRefused(f"no right to INFO or EVAL: {reply}") from reply
+        raise BackplaneRefused(f"no right to INFO, SCRIPT or EVALSHA: {reply}") from reply
     if isinstance(reply, RedisError):
         raise BackplaneDown(f"the server is not ready: {reply}", outcome_unknown=False) from reply
-    return reply
+    answer: bytes = reply
+    return answer
 
 
 def _find_run_id(info: bytes) -> bytes:

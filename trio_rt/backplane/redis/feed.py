@@ -33,7 +33,7 @@ from trio_rt.backplane.redis.keys import LogName
 from trio_rt.backplane.redis.log import Entry, EventLog, Lost, Published, read_message
 from trio_rt.backplane.redis.names import NodeKeys, SocketLog
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.backplane.redis.subscriptions import Subscriptions
 from trio_rt.codec.position import START, parse_position
 from trio_rt.errors import BackplaneDown, BackplaneError
@@ -106,15 +106,18 @@ class Feed:
         history: the logs; may read as much at once as there is.
         keys: how things are named.
         listener: takes what is no event.
+        bell: rung when something has arrived.
     """
 
     def __init__(
         self,
         subscriptions: Subscriptions,
-        link: SteadyLink,
+        link: CommandLink,
         history: EventLog,
         keys: NodeKeys,
+        *,
         listener: Listener,
+        bell: Bell,
     ) -> None:
         self._subscriptions = subscriptions
         self._link = link
@@ -135,7 +138,7 @@ class Feed:
         self._trackers: list[list[Arrival]] = []
         self._is_whole = False
         self._changed = trio.Event()
-        self._bell = Bell()
+        self._bell = bell
         self._took = trio.lowlevel.ParkingLot()
         self._channels: deque[bytes] = deque(maxlen=CHANNELS)
         self.gaps = 0
@@ -171,9 +174,10 @@ class Feed:
             self._took.unpark_all()
         return arrived
 
-    async def wait(self) -> None:
-        """Waits until something has arrived. For one task."""
-        await self._bell.wait()
+    @property
+    def has_arrived(self) -> bool:
+        """Whether anything waits to be taken."""
+        return bool(self._arrived)
 
     def put(self, arrival: Arrival) -> None:
         """Adds something behind all that has arrived."""
@@ -232,6 +236,7 @@ class Feed:
                     META_TIMEOUT_MS,
                     self.channel,
                     number,
+                    self._keys.publish,
                     may_repeat=True,
                 )
                 await mark.done.wait()

@@ -22,7 +22,7 @@ from trio_rt.backplane.redis.names import NodeKeys, SocketLog
 from trio_rt.backplane.redis.record import pack_session, unpack_session
 from trio_rt.backplane.redis.scripts import load
 from trio_rt.backplane.redis.sessions import SessionStore
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.codec.position import START, parse_position
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown, BackplaneError
@@ -79,7 +79,7 @@ class SessionKeeper:
 
     def __init__(
         self,
-        link: SteadyLink,
+        link: CommandLink,
         keys: NodeKeys,
         feed: Feed,
         history: EventLog,
@@ -174,8 +174,12 @@ class SessionKeeper:
 
     # Coming back
 
-    async def find(self, pid: str) -> SavedSession | None:
+    async def find(self, namespace: str, pid: str) -> SavedSession | None:
         """See `Backplane.find_session`. A client that is back waits for a Redis that is away."""
+        session = await self._find(pid)
+        return session if session is not None and session.namespace == namespace else None
+
+    async def _find(self, pid: str) -> SavedSession | None:
         sid = pid[:SID_CHARS]
         with trio.move_on_after(FIND_TIMEOUT):
             while sid in self._coming:  # by a connection of the client that is dead by now

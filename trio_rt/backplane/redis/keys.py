@@ -24,6 +24,8 @@ Namespaces are escaped, so that none can be taken for the beginning of a room's 
 
 import attrs
 
+from trio_rt.backplane.redis.slots import HOME, TAGS, partition_of
+
 
 @attrs.frozen
 class LogName:
@@ -42,29 +44,45 @@ class Keys:
     prefix: str = "rt"
     """What all of them begin with: several programs can share one Redis."""
 
+    tag: str = HOME
+    """Of the partition, which decides on the slot in a cluster."""
+
+    is_sharded: bool = False
+    """Whether this is a cluster, whose channels have slots as its keys do."""
+
+    @property
+    def publish(self) -> str:
+        """The command that publishes."""
+        return "SPUBLISH" if self.is_sharded else "PUBLISH"
+
+    def spread(self, kind: str, name: str) -> str:
+        """A key that no script uses with another one: anywhere in a cluster."""
+        tag = TAGS[partition_of(name)] if self.is_sharded else self.tag
+        return f"{self.prefix}:{{{tag}}}:{kind}:{name}"
+
     def clock(self) -> str:
         """The hybrid clock."""
-        return f"{self.prefix}:{{0}}:c"
+        return f"{self.prefix}:{{{self.tag}}}:c"
 
     def stream(self, log: LogName) -> str:
         """The entries of a log."""
-        return f"{self.prefix}:{{0}}:h:{_path(log)}"
+        return f"{self.prefix}:{{{self.tag}}}:h:{_path(log)}"
 
     def meta(self, log: LogName) -> str:
         """Where a log begins and ends."""
-        return f"{self.prefix}:{{0}}:m:{_path(log)}"
+        return f"{self.prefix}:{{{self.tag}}}:m:{_path(log)}"
 
     def channel(self, log: LogName) -> str:
         """Where the entries of a log are published."""
-        return f"{self.prefix}:{{0}}:r:{_path(log)}"
+        return f"{self.prefix}:{{{self.tag}}}:r:{_path(log)}"
 
     def appended(self, key: str) -> str:
         """What an append with an idempotency key gave."""
-        return f"{self.prefix}:{{0}}:id:{key}"
+        return f"{self.prefix}:{{{self.tag}}}:id:{key}"
 
     def of(self, kind: str, *names: str) -> str:
         """Any other key: its kind, and what it is of."""
-        return ":".join((self.prefix, "{0}", kind, *names))
+        return ":".join((self.prefix, f"{{{self.tag}}}", kind, *names))
 
     def of_user(self, user: str, *kind: str) -> str:
         """A key of a user, which lives with all others of the same user."""

@@ -7,7 +7,7 @@ import trio
 from trio_rt.backplane.leases import Held, Lease, Leases
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 
 REMEMBERED = 86_400.0
 """Seconds for which the newest token of a name without a state is remembered: longer than any
@@ -23,7 +23,7 @@ class RedisLeases(Leases):
         keys: how things are named.
     """
 
-    def __init__(self, link: SteadyLink, node: str, keys: Keys | None = None) -> None:
+    def __init__(self, link: CommandLink, node: str, keys: Keys | None = None) -> None:
         self._link = link
         self._node = node
         self._keys = keys or Keys()

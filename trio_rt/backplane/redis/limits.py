@@ -4,7 +4,7 @@ import attrs
 
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 
 
 @attrs.frozen
@@ -25,7 +25,7 @@ class UserLimits:
         keys: how things are named.
     """
 
-    def __init__(self, link: SteadyLink, node: str, keys: Keys | None = None) -> None:
+    def __init__(self, link: CommandLink, node: str, keys: Keys | None = None) -> None:
         self._link = link
         self._node = node
         self._keys = keys or Keys()

@@ -127,6 +127,22 @@ class Link:
             await self._wait_room(size)
         return await _wait_all([self._add(data) for data in packed])
 
+    async def ask(self, *words: Word) -> Any:
+        """As `call`, for a command that another server of the cluster sends here (ASK).
+
+        Raises:
+            redis.RedisError, BackplaneDown, MisuseError: see `call`.
+        """
+        check_shared(words)
+        packed = [pack(("ASKING",)), pack(words)]  # it counts for the very next command
+        size = sum(map(len, packed))
+        if self._room or not self._pipeline.has_room(size):
+            await self._wait_room(size)
+        _, answer = await _wait_all([self._add(data) for data in packed])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     async def subscribe(self, verb: str, channels: Sequence[bytes]) -> None:
         """Subscribes, or unsubscribes, and waits until the server has confirmed each channel.
 

@@ -14,7 +14,7 @@ import msgspec
 
 from trio_rt.backplane.redis.keys import Keys, LogName
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.codec.position import Position, parse_position
 from trio_rt.config import positive
 from trio_rt.errors import BackplaneError
@@ -118,7 +118,7 @@ class EventLog:
     """
 
     def __init__(
-        self, link: SteadyLink, keys: Keys | None = None, limits: LogLimits | None = None
+        self, link: CommandLink, keys: Keys | None = None, limits: LogLimits | None = None
     ) -> None:
         self._link = link
         self._keys = keys or Keys()
@@ -151,7 +151,7 @@ class EventLog:
             limits.entries,
             _milliseconds(limits.history_timeout),
             _milliseconds(limits.meta_timeout),
-            "PUBLISH",
+            keys.publish,
             keys.channel(log),
             _milliseconds(limits.key_timeout),
             may_repeat=key is not None,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 
 NEW: Literal["new"] = "new"
 """This one is to run: settle or release it."""
@@ -23,7 +23,7 @@ class OnceStore:
         window: seconds for which results, and claims that nobody settles, are remembered.
     """
 
-    def __init__(self, link: SteadyLink, keys: Keys | None = None, window: float = 120.0) -> None:
+    def __init__(self, link: CommandLink, keys: Keys | None = None, window: float = 120.0) -> None:
         self._link = link
         self._keys = keys or Keys()
         self._milliseconds = round(window * 1000)
@@ -61,4 +61,4 @@ class OnceStore:
         return bool(is_ours)
 
     def _key(self, key: str) -> str:
-        return self._keys.of("once", key)
+        return self._keys.spread("once", key)

@@ -6,7 +6,7 @@ import trio
 from redis.exceptions import RedisError
 
 from trio_rt.backplane.redis.resp import Word
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.errors import BackplaneDown
 from trio_rt.log import log
 from trio_rt.schedule.bell import Bell
@@ -28,7 +28,7 @@ class Outgoing:
         link: carries them.
     """
 
-    def __init__(self, link: SteadyLink) -> None:
+    def __init__(self, link: CommandLink) -> None:
         self._link = link
         self._waiting: deque[tuple[tuple[Word, ...], int]] = deque()
         self._bytes = 0

@@ -9,7 +9,7 @@ import math
 import trio
 from redis.exceptions import RedisError
 
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 from trio_rt.backplane.redis.subscriptions import Subscriptions
 from trio_rt.errors import BackplaneDown
 
@@ -25,19 +25,22 @@ class Probe:
         subscriptions: made to ignore `channel`.
         channel: this node's own.
         interval: seconds.
+        publish: the command that publishes.
     """
 
     def __init__(
         self,
-        link: SteadyLink,
+        link: CommandLink,
         subscriptions: Subscriptions,
         channel: bytes,
         interval: float = INTERVAL,
+        publish: str = "PUBLISH",
     ) -> None:
         self._link = link
         self._subscriptions = subscriptions
         self._channel = channel
         self._interval = interval
+        self._publish = publish
         self.is_deaf = False
         """Whether the last probe did not arrive."""
 
@@ -55,7 +58,7 @@ class Probe:
         """Publishes a probe, and waits for an interval."""
         asked_at = trio.current_time()
         try:
-            await self._link.call("PUBLISH", self._channel, b"", may_repeat=True)
+            await self._link.call(self._publish, self._channel, b"", may_repeat=True)
         except (BackplaneDown, RedisError):
             asked_at = -math.inf  # that link is at fault, or both are, and mended by itself
         await trio.sleep(self._interval)

@@ -7,7 +7,7 @@ import trio
 
 from trio_rt.backplane.redis.keys import Keys
 from trio_rt.backplane.redis.scripts import load
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 
 FORGET_AFTER = 600.0
 """Seconds for which the dead are told of, so that what they left is cleaned up more than once."""
@@ -39,7 +39,7 @@ class Registry:
     """
 
     def __init__(
-        self, link: SteadyLink, node: str, keys: Keys | None = None, lease: float = 9.0
+        self, link: CommandLink, node: str, keys: Keys | None = None, lease: float = 9.0
     ) -> None:
         self._link = link
         self._node = node

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from trio_rt.backplane.redis.resp import Word
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis.steady import CommandLink
 
 
 class Script:
@@ -24,7 +24,7 @@ class Script:
         self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def call(
-        self, link: SteadyLink, keys: Sequence[str], *words: Word, may_repeat: bool = False
+        self, link: CommandLink, keys: Sequence[str], *words: Word, may_repeat: bool = False
     ) -> Any:
         """Runs it.
 
@@ -36,7 +36,7 @@ class Script:
 
         Raises:
             redis.RedisError: if it fails.
-            BackplaneDown: see `SteadyLink.call`.
+            BackplaneDown: see `CommandLink.call`.
         """
         rest = (len(keys), *keys, *words)
         try:

@@ -7,7 +7,7 @@ import trio
 from redis.exceptions import RedisError
 
 from trio_rt.backplane.redis.address import Address
-from trio_rt.backplane.redis.dial import Dial, connect, exchange
+from trio_rt.backplane.redis.dial import Dial, check_primary, connect, exchange
 from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused, MisuseError
 
@@ -86,23 +86,3 @@ class SentinelDial(Dial):
         if found is None:
             raise BackplaneRefused(f"{sentinel} does not know {self.service!r}")
         return attrs.evolve(self.server, host=found[0].decode(), port=int(found[1]))
-
-
-async def check_primary(stream: trio.abc.Stream, address: Address, timeout: float) -> None:
-    """Asks a server whether it is a primary: Sentinels may be the last to know.
-
-    Raises:
-        BackplaneDown: if it is not, or does not answer.
-        BackplaneRefused: if we have no right to ask.
-    """
-    try:
-        with trio.fail_after(timeout):
-            (role,) = await exchange(stream, ("ROLE",))
-    except (trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise BackplaneDown(f"{address} does not tell its role", outcome_unknown=False) from error
-    if isinstance(role, RedisError):
-        raise BackplaneRefused(f"{address} does not tell its role: {role}") from role
-    if role[0] != b"master":
-        raise BackplaneDown(
-            f"{address} is not the primary but a {role[0].decode()}", outcome_unknown=False
-        )

@@ -1,7 +1,6 @@
 """A link for commands that comes back by itself when it breaks."""
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -16,13 +15,14 @@ from redis.exceptions import (
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.link import Link
 from trio_rt.backplane.redis.redial import Redial
-from trio_rt.backplane.redis.resp import Word, pack
+from trio_rt.backplane.redis.resp import Word
+from trio_rt.backplane.redis.waiting import Waiting
 from trio_rt.errors import BackplaneDown
 from trio_rt.log import log
 
 T = TypeVar("T")
 
-_ELSEWHERE = (BusyLoadingError, ClusterDownError, MasterDownError, MovedError, ReadOnlyError)
+ELSEWHERE = (BusyLoadingError, ClusterDownError, MasterDownError, MovedError, ReadOnlyError)
 """The server has done nothing, because it is not the right one, or not yet: ask for another."""
 
 
@@ -34,6 +34,31 @@ class Caller(Protocol):
 
     async def call_all(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
         """Gives several commands to the server, and waits for their replies."""
+        ...
+
+
+class CommandLink(Caller, Protocol):
+    """What carries commands whatever happens to single connections."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a command would leave at once."""
+        ...
+
+    def reset(self, why: str) -> None:
+        """Makes the connection anew: the server is not the right one any more."""
+
+    async def call(self, *words: Word, may_repeat: bool = False) -> Any:
+        """See `SteadyLink.call`."""
+
+    async def call_all(
+        self, commands: Sequence[tuple[Word, ...]], *, may_repeat: bool = False
+    ) -> list[Any]:
+        """See `SteadyLink.call_all`."""
+        ...
+
+    async def everywhere(self, *words: Word) -> list[Any]:
+        """Gives a command that does no harm to each server that has keys."""
         ...
 
 
@@ -55,8 +80,7 @@ class SteadyLink:
         self._link: Link | None = None
         self._changed = trio.Event()
         self._is_closed = False
-        self._waiting = 0
-        self._waiting_bytes = 0
+        self._waiting = Waiting(dial.settings, name)
 
     @property
     def is_up(self) -> bool:
@@ -104,7 +128,7 @@ class SteadyLink:
         if link is not None and link.ended is None:
             try:
                 return await link.call(*words)
-            except _ELSEWHERE as error:
+            except ELSEWHERE as error:
                 self._leave(link, error)
                 is_unknown = False
             except BackplaneDown as down:
@@ -135,9 +159,13 @@ class SteadyLink:
             lambda link: self._call_all(link, commands), words, may_repeat, False
         )
 
+    async def everywhere(self, *words: Word) -> list[Any]:
+        """See `CommandLink`. There is one server."""
+        return [await self.call(*words, may_repeat=True)]
+
     async def _call_all(self, link: Link, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
         replies = await link.call_all(commands)
-        elsewhere = [reply for reply in replies if isinstance(reply, _ELSEWHERE)]
+        elsewhere = [reply for reply in replies if isinstance(reply, ELSEWHERE)]
         if elsewhere:
             self._leave(link, elsewhere[0])
             if len(elsewhere) == len(replies):  # nothing was done
@@ -156,11 +184,12 @@ class SteadyLink:
         while True:
             link = self._link
             if link is None or link.ended is not None:
-                with self._counted(words, is_unknown):
+                why = self._redial.last_error
+                with self._waiting.counted(words, why, is_unknown=is_unknown):
                     link = await self._wait_link(deadline, is_unknown)
             try:
                 return await attempt(link)
-            except _ELSEWHERE as error:
+            except ELSEWHERE as error:
                 self._leave(link, error)
                 why = str(error)
             except BackplaneDown as down:
@@ -179,29 +208,6 @@ class SteadyLink:
                 await self._changed.wait()
         why = "closed" if self._is_closed else self._redial.last_error
         raise BackplaneDown(f"{self._name}: {why}", outcome_unknown=is_unknown)
-
-    @contextmanager
-    def _counted(self, words: tuple[Word, ...], is_unknown: bool) -> Generator[None]:
-        """Counts a command that waits for a link, or refuses it where too many do."""
-        size = len(pack(words)) if words else 0
-        limits = self._settings
-        if self._waiting and (
-            self._waiting >= limits.max_waiting
-            or self._waiting_bytes + size > limits.max_waiting_bytes
-        ):
-            raise BackplaneDown(
-                f"{self._name}: {self._redial.last_error}, and {self._waiting} commands of "
-                f"{self._waiting_bytes} bytes wait already (limits: {limits.max_waiting} and "
-                f"{limits.max_waiting_bytes})",
-                outcome_unknown=is_unknown,
-            )
-        self._waiting += 1
-        self._waiting_bytes += size
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self._waiting_bytes -= size
 
     def _leave(self, link: Link, error: Exception) -> None:
         """Another server has to be found: this one does not do what is asked."""

@@ -16,6 +16,7 @@ from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.link import Link
 from trio_rt.backplane.redis.redial import Redial
 from trio_rt.backplane.redis.resp import PushNotification
+from trio_rt.backplane.redis.steady import ELSEWHERE
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
 from trio_rt.schedule.bell import Bell
@@ -50,13 +51,19 @@ class Subscriptions:
         dial: where connections come from.
         name: what CLIENT LIST shows.
         ignored: a channel whose messages are only counted: the one of the probe.
+        is_sharded: whether the channels are those of one slot of a cluster, which may move.
     """
 
-    def __init__(self, dial: Dial, name: str, ignored: bytes = b"") -> None:
+    def __init__(
+        self, dial: Dial, name: str, ignored: bytes = b"", *, is_sharded: bool = False
+    ) -> None:
         settings = dial.settings
         self._settings = settings
         self._redial = Redial(dial, name)
         self._name = name
+        self._verb = "SSUBSCRIBE" if is_sharded else "SUBSCRIBE"
+        self._unverb = "SUNSUBSCRIBE" if is_sharded else "UNSUBSCRIBE"
+        self._message = b"smessage" if is_sharded else b"message"
         self._ignored = ignored
         self._arrivals = Arrivals(settings.buffer_messages, settings.buffer_bytes)
         self._wanted: set[bytes] = set()
@@ -65,6 +72,7 @@ class Subscriptions:
         self._confirmations: dict[bytes, _Confirmation] = {}
         self._bell = Bell()
         self._link: Link | None = None
+        self._coming: Link | None = None  # the same, also before all is subscribed on it
         self.heard_at = 0.0
         """When the last message arrived, on Trio's clock."""
 
@@ -92,6 +100,7 @@ class Subscriptions:
         is_first = True
         while True:
             link = Link(await self._redial.connect(), self._settings, self)
+            self._coming = link
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             async with trio.open_nursery() as nursery:
@@ -103,8 +112,8 @@ class Subscriptions:
 
     def reset(self, why: str) -> None:
         """Breaks the link, so that another is made and all is subscribed anew."""
-        if self._link is not None:
-            self._link.close(why)
+        if self._coming is not None:
+            self._coming.close(why)
 
     async def subscribe(self, *channels: bytes) -> None:
         """Subscribes, and waits until the server has confirmed it.
@@ -146,14 +155,17 @@ class Subscriptions:
     def put(self, pushes: list[PushNotification]) -> None:
         """Takes what the link got unasked. Called by the link."""
         self.heard_at = trio.current_time()
-        ignored = self._ignored
+        ignored, message = self._ignored, self._message
+        arrived = cast("list[list[bytes]]", pushes)
         self._arrivals.put(
             [
                 Message(push[1], push[2])
-                for push in cast("list[list[bytes]]", pushes)
-                if push[0] == b"message" and push[1] != ignored
+                for push in arrived
+                if push[0] == message and push[1] != ignored
             ]
         )
+        if message == b"smessage" and any(push[0] == b"sunsubscribe" for push in arrived):
+            self.reset("the slot has moved")
 
     async def _serve(self, link: Link, is_first: bool) -> None:
         """Makes what is subscribed on this link like what is wanted, until it breaks."""
@@ -187,7 +199,11 @@ class Subscriptions:
 
     async def _subscribe_chunk(self, link: Link, channels: Sequence[bytes]) -> None:
         try:
-            await link.subscribe("SUBSCRIBE", channels)
+            await link.subscribe(self._verb, channels)
+        except ELSEWHERE as error:
+            why = f"the server is not the right one now: {error}"
+            link.close(why)
+            raise BackplaneDown(why, outcome_unknown=False) from error
         except RedisError as error:
             if len(channels) == 1:
                 self._refuse(channels[0], error)
@@ -204,7 +220,7 @@ class Subscriptions:
         if active:
             # Not subscribed from here on: whoever wants one of them now has to wait.
             self._active.difference_update(active)
-            await link.subscribe("UNSUBSCRIBE", active)
+            await link.subscribe(self._unverb, active)
 
     def _confirm(self, channels: Iterable[bytes]) -> None:
         for channel in channels:

@@ -3,7 +3,7 @@
 -- may have a socket of that name without a session.
 -- KEYS: clock, stream, meta of the room, session [, key]
 -- ARGV: frame, entries kept, ms of the stream, ms of the meta, channel of the room, namespace,
---       wide channel, beginning of the channels of nodes [, ms of the key]
+--       wide channel, beginning of the channels of nodes, ms of the key, verb
 -- Returns its place.
 
 if KEYS[5] then
@@ -32,13 +32,13 @@ if begin then  -- else nobody has ever listened to it, and nobody can recover it
 end
 local message = place .. ' ' .. (previous or place) .. ' ' .. ARGV[1]
 if is_socket then
-  redis.call('PUBLISH', ARGV[8] .. session[1], message)
+  redis.call(ARGV[10], ARGV[8] .. session[1], message)
 else
   if begin then
     redis.call('PEXPIRE', KEYS[3], ARGV[4])
   end
-  if redis.call('PUBLISH', ARGV[5], message) == 0 then
-    redis.call('PUBLISH', ARGV[7], message)
+  if redis.call(ARGV[10], ARGV[5], message) == 0 then
+    redis.call(ARGV[10], ARGV[7], message)
   end
 end
 if KEYS[5] then
