@@ -205,11 +205,47 @@ class Cluster:
     def owner(self, slot: int) -> Valkey:
         """Who has a slot, by what itself says."""
         for server in self.primaries():
-            found = server.plain.execute_command("CLUSTER SLOTS")
-            for first, last, primary, *_replicas in found:
-                if first <= slot <= last and int(primary[1]) == server.port:
-                    return server
+            if self._knows(server, slot):
+                return server
         raise AssertionError(f"nobody has slot {slot}")
+
+    def replica_of(self, primary: Valkey) -> Valkey:
+        """The replica of a primary."""
+        for server in self.servers:
+            role = server.plain.execute_command("ROLE") if server.is_running else [b"none"]
+            if role[0] == b"slave" and role[2] == primary.port:
+                return server
+        raise AssertionError(f"{primary.port} has no replica")
+
+    def is_in_step(self, primary: Valkey) -> bool:
+        """Whether the replica of a primary has all that this has."""
+        return primary.plain.execute_command("WAIT", 1, 1) == 1
+
+    def migrate(self, slot: int, target: Valkey) -> None:
+        """Moves a slot as Valkey 9 does, with all that is in it at once."""
+        source = self.owner(slot)
+        order = ("SLOTSRANGE", slot, slot, "NODE", self.id_of(target))
+        source.plain.execute_command("CLUSTER MIGRATESLOTS", *order)
+        wait_until(lambda: self._knows(target, slot) and not self._knows(source, slot))
+
+    def move_slot(self, slot: int, target: Valkey) -> None:
+        """Moves a slot as it has always been done, one key after the other."""
+        source = self.owner(slot)
+        ours, theirs = self.id_of(source), self.id_of(target)
+        target.plain.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ours)
+        source.plain.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", theirs)
+        while keys := source.plain.execute_command("CLUSTER GETKEYSINSLOT", slot, 2):
+            source.plain.execute_command(
+                "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys
+            )
+            time.sleep(0.005)  # what is given meanwhile finds some keys here and some there
+        for server in (target, source, *self.primaries()):
+            server.plain.execute_command("CLUSTER SETSLOT", slot, "NODE", theirs)
+
+    def _knows(self, server: Valkey, slot: int) -> bool:
+        """Whether a server says that a slot is its own."""
+        found = server.plain.execute_command("CLUSTER SLOTS")
+        return any(part[0] <= slot <= part[1] and part[2][1] == server.port for part in found)
 
     def _is_whole(self, server: Valkey) -> bool:
         info = text(server.plain.execute_command("CLUSTER INFO"))

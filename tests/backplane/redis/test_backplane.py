@@ -1,4 +1,4 @@
-"""Two nodes on one Redis are one server to their clients."""
+"""Two nodes on one Redis, or one cluster, are one server to their clients."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import pytest
 import trio
 
 from tests.backplane.redis.cluster import backplane_of, nodes
-from tests.parts.valkey import Valkey
+from tests.parts.valkey import Cluster, Valkey
 from trio_rt.testing import Client, Host
 
 
-@pytest.fixture
-async def both(server: Valkey):
-    async with nodes(server.url) as hosts:
+@pytest.fixture(params=["server", "cluster"])
+async def both(request: pytest.FixtureRequest):
+    place: Valkey | Cluster = request.getfixturevalue(request.param)
+    async with nodes(place.url) as hosts:
         yield hosts
 
 

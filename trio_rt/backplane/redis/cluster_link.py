@@ -362,10 +362,11 @@ class ClusterLink(CommandLink):
         if not isinstance(error, AskError):
             self._suspect()
             return None
-        place: Place = (str(error.host), error.port)
+        host, _, port = str(error.args[0]).rpartition(" ")[2].rpartition(":")
+        place = (host, int(port))
         if not isinstance(error, MovedError):
             return place
-        if place[0]:
+        if host:
             self._topology.slots.move(slot, place)
         self._suspect()  # it will not be the only one that has moved
         return None

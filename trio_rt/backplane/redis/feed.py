@@ -346,8 +346,8 @@ class Feed:
         except BackplaneError as error:
             self._give_up(entry, error)
             return True
-        if channel == self._wide and len(envelope.rooms) != 1:
-            namespace = envelope.namespace
+        namespace, rooms = envelope.namespace, envelope.rooms
+        if channel == self._wide and len(rooms) != 1:
             heard = self._namespaces.get(namespace)
             if heard is None:
                 if not self._listener.has_namespace(namespace):
@@ -355,6 +355,8 @@ class Feed:
                     return True
                 heard = self._namespaces[namespace] = Heard(LogName(namespace, ""))
             return self._take_heard(heard, entry, envelope)
+        if channel == self._wide and (heard := self.find(LogName(namespace, rooms[0]))) is not None:
+            return self._take_heard(heard, entry, envelope)  # it may come both ways
         if channel == self._wide or entry.position > self._own_known:
             self.put(envelope)
         return True

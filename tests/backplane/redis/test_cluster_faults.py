@@ -1,0 +1,265 @@
+"""What happens to a cluster's servers and slots does not happen to what is published."""
+
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+
+from tests.backplane.redis.cluster import QUICK
+from tests.backplane.redis.waiting import until
+from tests.parts import valkey
+from tests.parts.valkey import Cluster
+from trio_rt import User
+from trio_rt.backplane.base import Gap, SavedSession
+from trio_rt.backplane.redis import RedisBackplane
+from trio_rt.backplane.redis.slots import TAGS, partition_of, slot_of
+from trio_rt.codec.envelope import Envelope
+from trio_rt.codec.position import Position
+from trio_rt.codec.socketio import Encoded
+from trio_rt.config import Config
+from trio_rt.errors import BackplaneDown
+from trio_rt.machine.membership import Membership
+
+SETTINGS = attrs.evolve(QUICK, wait_timeout=8.0)
+
+ROOM = "room"
+
+
+def slot_for(namespace: str) -> int:
+    """The slot of everything that belongs to a namespace."""
+    return slot_of(f"{{{TAGS[partition_of(namespace)]}}}")
+
+
+def spread(count: int) -> list[str]:
+    """Namespaces of which each third of the slots has as many."""
+    found: dict[int, list[str]] = defaultdict(list)
+    number = 0
+    while any(len(found[third]) < count for third in range(3)):
+        name = f"/n{number}"
+        third = slot_for(name) * 3 // 16_384
+        if len(found[third]) < count:
+            found[third].append(name)
+        number += 1
+    return [name for names in found.values() for name in names]
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster whose servers the test may kill."""
+    with valkey.running_cluster(800) as cluster:
+        yield cluster
+
+
+@attrs.define
+class Heard:
+    """What a node has got in one room, in pieces: between two of them it was told of a gap."""
+
+    pieces: list[list[str]] = attrs.field(factory=lambda: [[]])
+    places: list[Position] = attrs.field(factory=list[Position])
+
+    @property
+    def texts(self) -> list[str]:
+        """All of it."""
+        return [text for piece in self.pieces for text in piece]
+
+    def check(self, accepted: list[str]) -> None:
+        """In each piece nothing came twice, or in another order; without a gap nothing is lost."""
+        for piece in self.pieces:
+            numbers = [int(text) for text in piece]
+            assert numbers == sorted(set(numbers))
+        assert len(self.pieces) > 1 or set(accepted) <= set(self.texts)
+
+
+class Node:
+    """A node without an app: it publishes, and takes all that arrives."""
+
+    def __init__(self, plane: RedisBackplane) -> None:
+        self.plane = plane
+        self.heard: dict[tuple[str, str], Heard] = defaultdict(Heard)
+
+    async def listen(self) -> None:
+        """Takes what arrives, until it is cancelled."""
+        while True:
+            self.take()
+            await self.plane.wait()
+
+    def take(self) -> None:
+        """Takes what has arrived. In each room places only grow."""
+        for arrival in self.plane.receive_nowait():
+            if isinstance(arrival, Gap):
+                self.heard[arrival.namespace, arrival.room].pieces.append([])
+            elif isinstance(arrival, Envelope) and arrival.position is not None:
+                heard = self.heard[arrival.namespace, arrival.rooms[0]]
+                assert not heard.places or heard.places[-1] < arrival.position
+                heard.places.append(arrival.position)
+                heard.pieces[-1].append(arrival.packet.text.decode())
+
+    async def publish(self, namespace: str, text: str, room: str = ROOM) -> Position:
+        """Publishes to a room of a namespace."""
+        event = Envelope(namespace, (room,), (), Encoded(text.encode()))
+        position = await self.plane.publish(event)
+        self.take()
+        return position
+
+
+@asynccontextmanager
+async def listening(url: str, *namespaces: str) -> AsyncGenerator[tuple[Node, Node]]:
+    """Two nodes in the room of each namespace."""
+    planes = [RedisBackplane.from_url(url, settings=SETTINGS) for _ in range(2)]
+    both = (Node(planes[0]), Node(planes[1]))
+    async with trio.open_nursery() as nursery:
+        for node in both:
+            node.plane.open(Config())
+            nursery.start_soon(node.plane.run)
+        for node in both:
+            await until(lambda node=node: node.plane.is_ready)  # type: ignore[misc]
+            for namespace in namespaces:
+                node.plane.begin_namespace(namespace)
+                await node.plane.subscribe(namespace, ROOM)
+            nursery.start_soon(node.listen)
+        yield both
+        nursery.cancel_scope.cancel()
+
+
+class Load:
+    """Somebody who publishes one event after the other in each namespace, and counts them."""
+
+    def __init__(self, node: Node, namespaces: list[str]) -> None:
+        self._node = node
+        self._is_over = False
+        self._ended = trio.Event()
+        self.accepted: dict[str, list[str]] = {name: [] for name in namespaces}
+
+    async def run(self) -> None:
+        """Publishes in all namespaces at once, until `stop`."""
+        async with trio.open_nursery() as nursery:
+            for namespace in self.accepted:
+                nursery.start_soon(self._publish, namespace)
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """Waits until each has published its last one."""
+        self._is_over = True
+        await self._ended.wait()
+
+    def progress(self) -> int:
+        """How many were accepted where there are fewest."""
+        return min(map(len, self.accepted.values()))
+
+    async def _publish(self, namespace: str) -> None:
+        number = 0
+        while not self._is_over:
+            try:
+                await self._node.publish(namespace, f"{number}")
+                self.accepted[namespace].append(f"{number}")
+            except BackplaneDown:
+                pass  # the next one has another number
+            number += 1
+            await trio.sleep(0.001)
+
+    def has_arrived(self, node: Node) -> bool:
+        """Whether the last event that was accepted in each namespace has arrived on a node."""
+        return all(
+            accepted[-1] in node.heard[namespace, ROOM].texts
+            for namespace, accepted in self.accepted.items()
+        )
+
+
+async def test_primary_is_killed(own_cluster: Cluster) -> None:
+    """When a primary dies its replica goes on: all that was accepted arrives once and in order, or
+    who has missed some is told so; the other primaries do not notice."""
+    namespaces = spread(2)
+    slots = {namespace: slot_for(namespace) for namespace in namespaces}
+    victim = own_cluster.owner(slots[namespaces[0]])
+    spared = [name for name in namespaces if own_cluster.owner(slots[name]) is not victim]
+    async with listening(own_cluster.url, *namespaces) as both, trio.open_nursery() as nursery:
+        load = Load(both[0], namespaces)
+        nursery.start_soon(load.run)
+        await until(lambda: load.progress() > 50, within=20.0)
+        before = load.progress()
+        victim.kill()
+        await until(lambda: load.progress() > before + 50, within=30.0)
+        await load.stop()
+        await until(lambda: all(load.has_arrived(node) for node in both), within=20.0)
+        for node in both:
+            for namespace, accepted in load.accepted.items():
+                heard = node.heard[namespace, ROOM]
+                heard.check(accepted)
+                assert namespace not in spared or len(heard.pieces) == 1
+
+
+async def test_what_replication_loses_is_told(own_cluster: Cluster) -> None:
+    """Accepted events that a replica had not got when its primary died are lost, and all in the
+    partition are told so: who is connected, and who comes back. Others go on."""
+    (namespace, safe, *_) = spread(1)
+    primary = own_cluster.owner(slot_for(namespace))
+    replica = own_cluster.replica_of(primary)
+    async with listening(own_cluster.url, namespace, safe) as both:
+        node, other = both
+        lost = SavedSession("x" * 40, namespace, User("me"), Membership("x" * 20))
+        kept = SavedSession("y" * 40, safe, User("me"), Membership("y" * 20))
+        for session in (lost, kept):
+            await node.plane.open_session(session)
+            since = await node.plane.subscribe(session.namespace, ROOM)
+            session.membership.join(ROOM, since)
+            node.plane.lose_session(session)
+        since_lost = await node.publish(namespace, "1")
+        since_kept = await node.publish(safe, "1")
+        await until(lambda: own_cluster.is_in_step(primary))
+        replica.pause()
+        primary.plain.execute_command("CLIENT KILL", "TYPE", "replica")
+        for number in range(2, 6):
+            await node.publish(namespace, f"{number}")
+        await until(lambda: len(other.heard[namespace, ROOM].texts) == 5)
+        primary.kill()
+        replica.resume()
+        for one in both:
+            await until(lambda one=one: len(one.heard[namespace, ROOM].pieces) == 2, within=30.0)  # type: ignore[misc]
+        await node.publish(namespace, "6")
+        await node.publish(safe, "2")
+        for one in both:
+            await until(lambda one=one: one.heard[namespace, ROOM].pieces[-1] == ["6"])  # type: ignore[misc]
+            assert one.heard[namespace, ROOM].pieces == [["1", "2", "3", "4", "5"], ["6"]]
+        assert node.heard[safe, ROOM].pieces == [["1", "2"]]
+        assert await come_back(other, lost, since_lost) is None
+        assert await come_back(other, kept, since_kept) == ["2"]
+
+
+async def come_back(node: Node, session: SavedSession, since: Position) -> list[str] | None:
+    """What a lost session gets on a node."""
+    found = await node.plane.find_session(session.namespace, session.pid)
+    assert found is not None
+    assert await node.plane.take_session(found)
+    missed = await node.plane.recover(found, since)
+    return None if missed is None else [event.packet.text.decode() for event in missed]
+
+
+@pytest.mark.parametrize("way", ["one key after the other", "at once"])
+async def test_slot_moves(own_cluster: Cluster, way: str) -> None:
+    """A slot that moves while events flow takes all of them along, once and in order, untold."""
+    namespaces = spread(1)
+    (namespace, *_) = namespaces
+    slot = slot_for(namespace)
+    async with listening(own_cluster.url, *namespaces) as both, trio.open_nursery() as nursery:
+        load = Load(both[0], namespaces)
+        nursery.start_soon(load.run)
+        for target in own_cluster.primaries():
+            source = own_cluster.owner(slot)
+            if target is source:
+                continue
+            await until(lambda: load.progress() > 30, within=20.0)
+            before = load.progress()
+            if way == "at once":
+                await trio.to_thread.run_sync(own_cluster.migrate, slot, target)
+            else:
+                await trio.to_thread.run_sync(own_cluster.move_slot, slot, target)
+            assert own_cluster.owner(slot) is target
+            await until(lambda before=before: load.progress() > before + 30, within=20.0)  # type: ignore[misc]
+        await load.stop()
+        await until(lambda: all(load.has_arrived(node) for node in both), within=20.0)
+        for node in both:
+            for name, accepted in load.accepted.items():
+                assert node.heard[name, ROOM].pieces == [accepted]
