@@ -61,9 +61,15 @@ MADE: dict[str, tuple[Call, str]] = {
     "zero": (lambda: Config(max_connections=0), "Config(max_connections=100000)"),
     "a word for a bool": (lambda: Server(share_port="no"), "Config(share_port=False)"),
     "no port": (lambda: Server(web_port=70_000), "web_port"),
-    "one origin": (lambda: Server(origins="https://a"), "origins='https://a'"),
-    "a host as origin": (lambda: Server(origins=("a.org",)), '"https://example.org"'),
-    "a page as origin": (lambda: Server(origins=("https://a.org/",)), '"https://example.org"'),
+    "one origin": (lambda: Server(origins="https://a"), "origins=('https://example.org',)"),
+    "a host as origin": (
+        lambda: Server(origins=("a.org",)),
+        "Config(origins=('https://example.org',))",
+    ),
+    "a page as origin": (
+        lambda: Server(origins=("https://a.org/",)),
+        "Config(origins=('https://example.org',))",
+    ),
     "capitals in an origin": (lambda: Server(origins=("https://A.org",)), "no origin"),
     "a number as origin": (lambda: Server(origins=(7,)), "origins=(7,)"),
     "a path without a slash": (lambda: Server(path="/socket.io"), "Config(path='/socket.io/')"),

@@ -31,8 +31,8 @@ def _check_origins(_settings: Any, _field: Field, origins: tuple[str, ...] | Non
         )
         if origin not in ("*", "null") and not is_one:
             raise ValueError(
-                f"{origin!r} is no origin, as a browser sends it: scheme, host and port, and "
-                f'nothing behind them, such as "https://example.org"; or "*"'
+                f"{origin!r} is no origin as browsers send it, which is a scheme, a host and a "
+                f'port if there is one, and nothing behind them; "*" is any'
             )
 
 
@@ -155,7 +155,9 @@ class Config:
     compression_threshold_bytes: int = attrs.field(default=1024, validator=ge(0))
     """Messages below this are not compressed (Engine.IO's default)."""
 
-    origins: tuple[str, ...] | None = attrs.field(default=None, validator=_check_origins)
+    origins: tuple[str, ...] | None = attrs.field(
+        default=None, validator=_check_origins, metadata={"example": ("https://example.org",)}
+    )
     """Origins that browsers may come from, such as `("https://example.org",)`; `("*",)` for all.
     `None` allows only pages of the same host and port."""
 

@@ -53,14 +53,18 @@ class _Check:
                 field.validator(settings, attribute, value)
         except (msgspec.ValidationError, ValueError) as error:
             raise MisuseError(
-                f"{field.name}={value!r} will not do: {error}. The default is "
-                f"{self._owner}({field.name}={_default(field)})"
+                f"{field.name}={value!r} will not do: {error}. {_right(self._owner, field)}"
             ) from error
 
 
-def _default(field: Field) -> str:
+def _right(owner: str, field: Field) -> str:
+    """A call that would do: with the field's `example`, else with its default."""
+    example: object = field.metadata.get("example")
+    if example is not None:
+        return f"Write: {owner}({field.name}={example!r})"
     factory = getattr(field.default, "factory", None)
-    return repr(field.default) if factory is None else f"{factory.__name__}(...)"
+    default = repr(field.default) if factory is None else f"{factory.__name__}(...)"
+    return f"The default is {owner}({field.name}={default})"
 
 
 def _check_type(wanted: Any, value: Any) -> None:
