@@ -138,7 +138,10 @@ def find_problem(
     if not is_allowed:
         origin = headers.get("origin", "")
         message = "Forbidden: the origin is not allowed (Config.origins)"
-        return Rejection(4, message, f"the origin {origin!r} is none of Config.origins", 403)
+        note = (
+            f"the origin {origin!r} is not allowed. If it is yours: Server(origins=({origin!r},))"
+        )
+        return Rejection(4, message, note, 403)
     if not is_upgrade:
         message = "the websocket transport needs an upgrade"
         note = f"{message}: a proxy in between has to pass on Upgrade and Connection"
