@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import trio
@@ -16,6 +17,9 @@ from trio_rt.log import log
 
 MAX_DIRECT = 4
 """Nodes that are asked each in its own channel; more are asked in the one that all of them read."""
+
+LOOK_AGAIN = 0.5
+"""Seconds until those who have not answered are looked for."""
 
 
 @attrs.define(eq=False)
@@ -74,7 +78,7 @@ class Asking:
                 message = encode(Asked(id, node, () if nodes is None else tuple(asked), body))
                 for one in await self._publish(b"q" + message, asked - gone, to_all=nodes is None):
                     question.settle(one)
-                await question.done.wait()
+                await self._wait(question)
         except (BackplaneDown, RedisError) as error:
             log.warning("other nodes cannot be asked: %s", error)
         finally:
@@ -94,15 +98,49 @@ class Asking:
         for question in self._open.values():
             question.settle(node)
 
+    async def _wait(self, question: _Open) -> None:
+        """Waits for the answers of all who are there: those who fall meanwhile answer nothing."""
+        while not question.done.is_set():
+            with trio.move_on_after(LOOK_AGAIN):
+                await question.done.wait()
+                return
+            channels = {self._keys.node(node): node for node in question.missing}
+            (numbers,) = await self._link.call_all(
+                [(*self._keys.count, *channels)], may_repeat=True
+            )
+            for channel, number in _read_numbers(numbers).items():
+                if not number:
+                    question.settle(channels[channel])
+
     async def _publish(self, message: bytes, nodes: frozenset[str], *, to_all: bool) -> list[str]:
         """Publishes a question. Gives the nodes that do not listen: they are dead, or cut off."""
-        if to_all or len(nodes) > MAX_DIRECT:
-            await self._link.call(self._keys.publish, self._keys.everyone(), message)
-            return []
         asked = sorted(nodes)
-        commands = [(self._keys.publish, self._keys.node(node), message) for node in asked]
-        replies = await self._link.call_all(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return [node for node, listeners in zip(asked, replies, strict=True) if not listeners]
+        channels = [self._keys.node(node) for node in asked]
+        if to_all or len(nodes) > MAX_DIRECT:
+            published, numbers = await self._link.call_all(
+                [
+                    (self._keys.publish, self._keys.everyone(), message),
+                    (*self._keys.count, *channels),
+                ]
+            )
+            if isinstance(published, Exception):
+                raise published
+            listeners = _read_numbers(numbers)
+        else:
+            replies = await self._link.call_all(
+                [(self._keys.publish, channel, message) for channel in channels]
+            )
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            listeners = dict(zip(channels, replies, strict=True))
+        return [node for node in asked if not listeners.get(self._keys.node(node), 1)]
+
+
+def _read_numbers(reply: list[Any] | RedisError) -> dict[str, int]:
+    """How many listen to each channel; nothing where we have no right to know."""
+    if isinstance(reply, RedisError):
+        return {}
+    return {
+        bytes(name).decode(): int(reply[at + 1]) for at, name in enumerate(reply) if at % 2 == 0
+    }

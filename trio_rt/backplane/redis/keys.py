@@ -55,6 +55,11 @@ class Keys:
         """The command that publishes."""
         return "SPUBLISH" if self.is_sharded else "PUBLISH"
 
+    @property
+    def count(self) -> tuple[str, str]:
+        """The command that counts who listens to channels."""
+        return ("PUBSUB", "SHARDNUMSUB" if self.is_sharded else "NUMSUB")
+
     def spread(self, kind: str, name: str) -> str:
         """A key that no script uses with another one: anywhere in a cluster."""
         tag = TAGS[partition_of(name)] if self.is_sharded else self.tag
