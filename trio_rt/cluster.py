@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_rt import queries, server_events
-from trio_rt.backplane.base import Arrival, Fenced, Gap, NodeDown, Note, Question
+from trio_rt.backplane.base import Arrival, Fenced, Gap, NodeDown, Note, Question, Rejoined
 from trio_rt.codec.questions import CallEach, ServerEvent, ToRooms, decode_question
 from trio_rt.errors import RemoteProtocolError
 from trio_rt.log import log
@@ -54,8 +54,12 @@ class Cluster:
                     namespace.live_rooms.node_down(arrival.node)
         elif isinstance(arrival, Fenced):
             for namespace in self._app.all_namespaces:
+                namespace.presence.fenced()
                 if namespace.live_rooms is not None:
                     namespace.live_rooms.fenced()
+        elif isinstance(arrival, Rejoined):
+            for namespace in self._app.all_namespaces:
+                namespace.presence.rejoined()
         elif isinstance(arrival, Question):
             try:
                 self._questions.send_nowait(arrival)

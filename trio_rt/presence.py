@@ -15,6 +15,7 @@ from __future__ import annotations
 import fnmatch
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -40,6 +41,15 @@ COALESCE = 0.05
 
 ROLL_CALL_TIMEOUT = 2.0
 """Seconds that another node may take to say who is on it."""
+
+CATCH_UPS_AT_ONCE = 16
+"""Rooms of which other nodes are asked side by side, where something was missed."""
+
+ANY = "*"
+"""In place of a node's name: all of them."""
+
+NEVER_AGAIN = 2**53
+"""Incarnation of all words of a node that is gone: it has another name in its next life."""
 
 Hook = Callable[..., Awaitable[None]]
 
@@ -115,7 +125,7 @@ class Presence:
         session.presence[room] = shown
         await self.open(room)
         if socket.connected and room in session.membership:
-            self._rosters[room].track(socket.id, socket.user.id, shown)
+            self._rosters[room].track(socket.id, socket.user.id, shown, session.moves)
             self._newcomers.setdefault(room, set()).add(socket)
         self._keeper.mark(self, room)
 
@@ -165,7 +175,8 @@ class Presence:
             return
         backplane = self._namespace.app.backplane
         grace = self._namespace.app.config.presence_grace
-        roster = self._rosters[room] = Roster(backplane.node, 0, grace=grace)
+        incarnation = self._keeper.next_incarnation()
+        roster = self._rosters[room] = Roster(backplane.node, incarnation, grace=grace)
         if len(backplane.nodes) > 1:
             body = questions.encode(RollCall(self._namespace.name, room))
             answers = await backplane.ask(body, timeout=ROLL_CALL_TIMEOUT)
@@ -175,20 +186,27 @@ class Presence:
                 self._keeper.catch_up_soon(self, room, node)
 
     async def catch_up(self, room: str, node: str) -> None:
-        """What a node said was missed in part: asks it for all."""
+        """What a node said, or `ANY` did, was missed in part: asks for all."""
         roster = self._rosters.get(room)
         if roster is not None:
             body = questions.encode(RollCall(self._namespace.name, room))
             backplane = self._namespace.app.backplane
-            answers = await backplane.ask(body, nodes=[node], timeout=ROLL_CALL_TIMEOUT)
+            answers = await backplane.ask(
+                body, nodes=None if node == ANY else [node], timeout=ROLL_CALL_TIMEOUT
+            )
             _merge(roster, answers.bodies)
             self._keeper.mark(self, room)
 
     def take(self, note: Note) -> None:
-        """Another node told what changed on it."""
+        """Another node told what changed on it; in no room, that its words may have been lost."""
+        if not note.room:
+            for room in self._rosters:
+                self._keeper.catch_up_soon(self, room, note.node)
+            return
         roster = self._rosters.get(note.room)
         if roster is None:
-            self._keeper.open_soon(self, note.room)
+            if note.room in self._namespace.rooms:
+                self._keeper.open_soon(self, note.room)
             return
         try:
             is_known = roster.apply(_delta.decode(note.body))
@@ -203,8 +221,22 @@ class Presence:
     def node_down(self, node: str) -> None:
         """A node is gone, and all who were on it."""
         for room, roster in self._rosters.items():
-            roster.node_down(node, 0)
+            roster.node_down(node, NEVER_AGAIN)
             self._keeper.mark(self, room)
+
+    def fenced(self) -> None:
+        """The others took this node for dead: for them it is another one from here on."""
+        for room, roster in self._rosters.items():
+            roster.rename(self._namespace.app.backplane.node)
+            self._keeper.mark(self, room)
+
+    def rejoined(self) -> None:
+        """This node was cut off: asks the others who is on them, and lets them ask it."""
+        backplane = self._namespace.app.backplane
+        if len(backplane.nodes) > 1:
+            backplane.tell(self._namespace.name, "", b"")
+            for room in self._rosters:
+                self._keeper.catch_up_soon(self, room, ANY)
 
     def call_roll(self, room: str) -> bytes:
         """Who is on this node: the answer to another one's question."""
@@ -250,7 +282,9 @@ class Presence:
             packet = encode_event(namespace.name, "presence_state", (room, _shown(roster.state())))
             namespace.send_to(present, packet)
         self._watch(room, roster)
-        if not roster and not members:
+        watch = self._watches.get(room)
+        if not members and not roster.has_own and (watch is None or not watch.is_running):
+            # What others say of this room does not arrive any more.
             del self._rosters[room]
             self._watches.pop(room, None)
 
@@ -285,7 +319,7 @@ class Presence:
 class PresenceKeeper:
     """The task that tells what has changed, for all rooms of all namespaces of a node."""
 
-    __slots__ = ("_bell", "_due", "_marked", "_nursery", "_todo")
+    __slots__ = ("_bell", "_due", "_incarnations", "_marked", "_nursery", "_slots", "_todo")
 
     def __init__(self) -> None:
         self._bell = Bell()
@@ -293,6 +327,12 @@ class PresenceKeeper:
         self._due: deque[tuple[float, Presence, str]] = deque()  # when somebody's grace is over
         self._todo: dict[tuple[Presence, str, str], None] = {}  # with the node, or all
         self._nursery: trio.Nursery | None = None
+        self._incarnations = count()
+        self._slots = trio.CapacityLimiter(CATCH_UPS_AT_ONCE)
+
+    def next_incarnation(self) -> int:
+        """Greater than all before: a room that is kept again is not what it was."""
+        return next(self._incarnations)
 
     def mark(self, presence: Presence, room: str) -> None:
         """Something has changed in a room."""
@@ -337,6 +377,10 @@ class PresenceKeeper:
         finally:
             self._nursery = None
 
+    async def _catch_up(self, presence: Presence, room: str, node: str) -> None:
+        async with self._slots:
+            await presence.catch_up(room, node)
+
     async def _wait(self) -> None:
         """Until something was marked, or is due."""
         if self._due:
@@ -349,7 +393,7 @@ class PresenceKeeper:
         todo, self._todo = self._todo, {}
         for presence, room, node in todo:
             if node:
-                nursery.start_soon(presence.catch_up, room, node)
+                nursery.start_soon(self._catch_up, presence, room, node)
             else:
                 nursery.start_soon(presence.open, room)
 
@@ -373,7 +417,9 @@ def _merge(roster: Roster, bodies: Mapping[str, bytes]) -> None:
         except msgspec.DecodeError as error:
             log.warning("node %s told something unknown of a room: %s", node, error)
             continue
-        if view is not None:
+        if view is None:
+            roster.nobody(node)
+        else:
             roster.merge(view)
 
 

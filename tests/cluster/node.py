@@ -27,6 +27,7 @@ def new_server(url: str) -> Server:
         history_events=10_000,
         recovery_bytes=16_777_216,
         drain_slice=5,
+        presence_grace=0.3,
     )
 
     @server.on("join")
@@ -36,6 +37,19 @@ def new_server(url: str) -> Server:
     @server.on("pub")
     async def pub(socket: Socket, room: str, text: str) -> None:
         await server.to(room).emit("m", text)
+
+    @server.on("show")
+    async def show(socket: Socket, room: str) -> None:
+        await socket.join(room, presence={"name": socket.user.name})
+
+    @server.on("leave")
+    async def leave(socket: Socket, room: str) -> None:
+        await socket.leave(room)
+
+    @server.on("count")
+    async def count(socket: Socket, room: str) -> list[int]:
+        total = await server.to(room).count()
+        return [total.count, len(total.missing_nodes)]
 
     return server
 

@@ -83,6 +83,9 @@ class Visitor:
     def take_event(self, text: str, offset: str) -> None:
         """An event arrived."""
 
+    def take_presence(self, name: str, room: str, shown: dict[str, Any]) -> None:
+        """Somebody is there, or has gone."""
+
     def take_ack(self, id: int, answer: list[Any]) -> None:
         """An acknowledgement arrived."""
 
@@ -148,9 +151,12 @@ class Visitor:
     async def _take(self, message: str) -> None:
         kind = message[:2]
         if kind == "42":
-            _, text, offset = _read(message[2:])
-            self.offset = offset
-            self.take_event(text, offset)
+            name, *arguments = _read(message[2:])
+            if name.startswith("presence_"):
+                self.take_presence(name, *arguments)
+            else:
+                text, self.offset = arguments
+                self.take_event(text, self.offset)
         elif kind == "43":
             bracket = message.index("[")
             self.take_ack(int(message[2:bracket]), _read(message[bracket:]))

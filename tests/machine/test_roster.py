@@ -66,7 +66,7 @@ def gone(roster: Roster) -> bool:
     """Whether nothing reminds of anybody."""
     return not any(
         getattr(roster, name)
-        for name in ("_users", "_refs", "_sockets", "_dropped", "_joined", "_left")
+        for name in ("_users", "_refs", "_sockets", "_by_socket", "_dropped", "_joined", "_left")
     )
 
 
@@ -519,6 +519,144 @@ def test_knows() -> None:
     assert not roster.knows("k", 0, 0)
 
 
+# --- A socket on two nodes
+
+
+def moved(roster: Roster, moves: int, *, node: str = "m", key: str = "ann") -> Delta:
+    """A node that says that socket s is on it."""
+    entry = Entry(key, IDLE, "s", moves)
+    return Delta(node, 1, 0, 1, {f"{node}:1:1": entry}, ())
+
+
+def test_back_elsewhere() -> None:
+    """A socket that is back on another node is shown once: there."""
+    roster = absent()
+    roster.apply(moved(roster, 0, node="k"))
+    assert told(roster) == JOIN
+    roster.apply(moved(roster, 1))
+    found = roster.take_diff()
+    assert found is not None
+    assert [*found.joins["ann"]] == ["m:1:1"]
+    assert [*found.leaves["ann"]] == ["k:1:1"]
+    assert (found.arrived, found.departed) == (set(), set())
+    roster.node_down("k", 1)
+    assert told(roster) is None
+    roster.node_down("m", 1)
+    assert told(roster) == LEAVE
+    assert gone(roster)
+
+
+def test_where_it_was_is_heard_of_late() -> None:
+    """An older entry of a socket is never shown beside a newer one, and is while there is none."""
+    roster = absent()
+    roster.apply(moved(roster, 1))
+    roster.take_diff()
+    roster.apply(moved(roster, 0, node="k"))
+    assert told(roster) is None
+    roster.node_down("m", 1)
+    found = roster.take_diff()
+    assert found is not None
+    assert [*roster.state()["ann"]] == ["k:1:1"]
+    assert found.departed == set()
+
+
+@pytest.mark.parametrize("is_heard_first", [True, False])
+def test_lost_here_and_back_elsewhere(is_heard_first: bool) -> None:
+    """A socket that was lost here and is back elsewhere is not waited for, so that it can leave."""
+    roster = present()
+    if is_heard_first:
+        roster.apply(moved(roster, 1))
+        roster.dropped("s", 0.0)
+    else:
+        roster.dropped("s", 0.0)
+        roster.apply(moved(roster, 1))
+    found = roster.take_delta()
+    assert found is not None
+    assert len(found.removed) == 1
+    assert roster.deadline == math.inf
+    roster.node_down("m", 1)
+    assert users(roster) == []
+
+
+def test_still_here_is_not_given_up() -> None:
+    """A socket that is connected here stays, whatever others say."""
+    roster = present()
+    roster.apply(moved(roster, 1))
+    assert roster.take_delta() is None
+    roster.node_down("m", 1)
+    assert users(roster) == ["ann"]
+
+
+def test_back_here() -> None:
+    """A socket that is back with more moves is newer than what others say of it."""
+    roster = absent()
+    roster.apply(moved(roster, 1))
+    roster.take_diff()
+    roster.track("s", "ann", IDLE, 2)
+    assert [ref.partition(":")[0] for ref in roster.state()["ann"]] == ["n"]
+
+
+def test_place_that_another_socket_took() -> None:
+    """The others learn, unseen, whose a meta is that another socket took over, and may lose it."""
+    roster, other = dropped(), new_roster("m")
+    other.merge(roster.view())
+    other.take_diff()
+    roster.track("t", "ann", IDLE)
+    for socket, is_newer in (("s", False), ("t", True)):
+        hearing = new_roster("k")
+        hearing.merge(roster.view())
+        hearing.merge(View("x", 1, 1, {"x:1:1": Entry("ann", IDLE, socket, 1)}))
+        assert len(hearing.metas("ann")) == (1 if is_newer else 2)
+    found = roster.take_delta()
+    assert found is not None
+    assert other.apply(found)
+    assert told(other) is None
+    roster.untrack("t")
+    found = roster.take_delta()
+    assert found is not None
+    assert other.apply(found)
+    assert told(other) == LEAVE
+
+
+def test_relabelled_and_gone() -> None:
+    """A meta whose socket changed and left between two deltas is taken back."""
+    roster, other = dropped(), new_roster("m")
+    other.merge(roster.view())
+    roster.track("t", "ann", IDLE)
+    roster.untrack("t")
+    found = roster.take_delta()
+    assert found is not None
+    assert other.apply(found)
+    assert users(other) == []
+
+
+def test_another_name() -> None:
+    """A node that was taken for dead, and has another name, is heard again."""
+    roster, other = present(), new_roster("m")
+    roster.track("t", "bob", IDLE)
+    roster.dropped("t", 0.0)
+    other.merge(roster.view())
+    other.node_down("n", 1)
+    other.take_diff()
+    roster.rename("n2")
+    found = roster.take_delta()
+    assert found is not None
+    assert other.apply(found)
+    assert users(other) == ["ann", "bob"]
+    assert roster.deadline == GRACE
+
+
+def test_nobody() -> None:
+    """Who was on a node that does not keep the room any more is gone; what it says later counts."""
+    roster = absent()
+    roster.merge(view("m", 1, 5, "ann"))
+    roster.nobody("m")
+    roster.nobody("k")
+    assert users(roster) == []
+    assert roster.apply(delta("m", 2, 0, 1, "bob"))
+    assert users(roster) == ["bob"]
+
+
 # --- The laws of merging
 
 Word = View | tuple[str, int]
@@ -531,7 +669,10 @@ def words(draw: st.DrawFn) -> list[Word]:
     for node, incarnation in itertools.product("ab", (1, 2)):
         for version in range(draw(st.integers(0, 3))):
             keys = draw(st.lists(st.sampled_from(["ann", "bob", "cy"]), unique=True))
-            found.append(view(node, incarnation, version, *keys))
+            moves = draw(st.integers(0, 2))  # the same sockets, on all nodes
+            ref = f"{node}:{incarnation}:{version}"
+            entries = {f"{ref}:{key}": Entry(key, IDLE, key, moves) for key in keys}
+            found.append(View(node, incarnation, version, entries))
         if draw(st.booleans()):
             found.append((node, incarnation))
     return found
@@ -584,6 +725,10 @@ class RosterModel(RuleBasedStateMachine):
         self.incarnations = dict.fromkeys(NODES, 0)
         self.rosters: dict[str, Roster] = {}
         self.there: dict[str, dict[str, tuple[str, int, float | None]]] = {}
+        self.places: dict[
+            str, tuple[str, int]
+        ] = {}  # where a socket was last, after how many moves
+        self.moves_on: dict[str, dict[str, int]] = {}
         self.members: dict[str, State] = {}  # what the members of each node were told
         self.wire: list[tuple[str, View | Delta]] = []
         self.history: dict[tuple[str, int, int], set[str]] = {}
@@ -594,6 +739,7 @@ class RosterModel(RuleBasedStateMachine):
         self.incarnations[node] += 1
         self.rosters[node] = new_roster(node, self.incarnations[node])
         self.there[node] = {}
+        self.moves_on.setdefault(node, {})
         self.members[node] = {}
         self.note(node)
 
@@ -619,7 +765,25 @@ class RosterModel(RuleBasedStateMachine):
             for other in (same or lost)[:1]:
                 del there[other]
         there[socket] = (key, number, None)
-        self.rosters[node].track(socket, key, {"number": number})
+        before, moves = self.places.get(socket, (node, 0))
+        self.places[socket] = node, moves + (before != node)
+        self.moves_on[node][socket] = self.places[socket][1]
+        self.rosters[node].track(socket, key, {"number": number}, self.places[socket][1])
+        self.note(node)
+
+    def give_up_overtaken(self, node: str) -> None:
+        """Who was lost here, and is known to be on another node, is not waited for here."""
+        views = self.rosters[node]._views.values()
+        newest = {
+            socket: max(
+                (e.moves for known in views for e in known.entries.values() if e.socket == socket),
+                default=-1,
+            )
+            for socket in SOCKETS
+        }
+        for socket, (_, _, until) in list(self.there[node].items()):
+            if until is not None and newest[socket] > self.moves_on[node][socket]:
+                del self.there[node][socket]
         self.note(node)
 
     @rule(node=st.sampled_from(NODES), socket=st.sampled_from(SOCKETS), number=st.integers(0, 1))
@@ -643,6 +807,7 @@ class RosterModel(RuleBasedStateMachine):
             until = self.now + GRACE if until is None else until
             self.there[node][socket] = (key, number, until)
         self.rosters[node].dropped(socket, self.now)
+        self.give_up_overtaken(node)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, GRACE / 2, GRACE]))
     def time_passes(self, seconds: float) -> None:
@@ -674,6 +839,7 @@ class RosterModel(RuleBasedStateMachine):
             self.rosters[to].merge(word)
         elif not self.rosters[to].apply(word):
             self.rosters[to].merge(self.rosters[word.node].view())
+        self.give_up_overtaken(to)
 
     @rule(node=st.sampled_from(NODES))
     def fall_and_rise(self, node: str) -> None:
@@ -715,13 +881,18 @@ class RosterModel(RuleBasedStateMachine):
         """In the end every node says all it knows, and all agree."""
         if not hasattr(self, "rosters"):
             return
-        for one, other in itertools.permutations(self.rosters.values(), 2):
-            one.merge(other.view())
+        for _ in range(2):  # the first time some learn that a socket is not theirs any more
+            for one, other in itertools.permutations(NODES, 2):
+                self.rosters[one].merge(self.rosters[other].view())
+                self.give_up_overtaken(one)
         states = [roster.state() for roster in self.rosters.values()]
         assert states[0] == states[1] == states[2]
-        there = sorted(
-            (key, number) for node in self.there.values() for key, number, _ in node.values()
-        )
+        newest: dict[str, tuple[int, str, int]] = {}
+        for node, there_too in self.there.items():
+            for socket, (key, number, _) in there_too.items():
+                entry = (self.moves_on[node][socket], key, number)
+                newest[socket] = max(newest.get(socket, entry), entry)
+        there = sorted((key, number) for _, key, number in newest.values())
         assert sorted((key, meta["number"]) for key, meta in shown(states[0])) == there
 
 

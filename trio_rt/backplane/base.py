@@ -17,7 +17,7 @@ import attrs
 
 from trio_rt.auth import User
 from trio_rt.backplane.leases import Held, Lease, Leases
-from trio_rt.backplane.nodes import Answers, Fenced, NodeDown, Nodes, Note, Question
+from trio_rt.backplane.nodes import Answers, Fenced, NodeDown, Nodes, Note, Question, Rejoined
 from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.position import Position, Reached
 from trio_rt.config import Config
@@ -37,6 +37,7 @@ __all__ = [
     "Note",
     "Position",
     "Question",
+    "Rejoined",
     "SavedSession",
     "Settled",
 ]
@@ -65,6 +66,9 @@ class SavedSession:
 
     presence: dict[str, dict[str, Any]] | None = None
     """What it shows of itself, by room; None while that is nothing."""
+
+    moves: int = 0
+    """How often another node has taken it over."""
 
     is_open: bool = False
     """Whether it can be recovered, now or when it is lost: the backplane has it."""
@@ -95,7 +99,7 @@ class Gap:
     """Empty for what was sent to several rooms or to everybody."""
 
 
-Arrival = Envelope | Gap | Question | Note | NodeDown | Fenced
+Arrival = Envelope | Gap | Question | Note | NodeDown | Fenced | Rejoined
 """What the backplane has for a node, in order."""
 
 

@@ -48,6 +48,14 @@ class Fenced:
 
 
 @attrs.frozen
+class Rejoined:
+    """This node was cut off for a while: what others told meanwhile, or it told them, may be lost.
+
+    Events are not meant: those arrive, or are told of as a `Gap`.
+    """
+
+
+@attrs.frozen
 class Answers:
     """What came back."""
 

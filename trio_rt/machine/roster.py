@@ -16,9 +16,15 @@ Only a node itself says who is on it, and each word has a number: its incarnatio
 the node) and its version (which change since). So a merge keeps, node by node, the word with the
 higher number, whatever comes late, twice or in another order.
 
+A socket that came back on another node may be on both for a while: the one where it was has not
+noticed yet, or is dead and not known to be. Of the entries of one socket the one with the most
+moves is shown, whatever the order in which they came.
+
 A user is a `key` with a meta for each socket. Each meta that is set has a `ref` of its own,
 Phoenix's `phx_ref`: an update is a leave of the old ref and a join of the new one, as it is there.
 Source: Phoenix's `Phoenix.Presence` and `Phoenix.Tracker`.
+
+It is one long file because our own sockets and the other nodes' words change the same few tables.
 """
 
 import math
@@ -45,6 +51,12 @@ class Entry:
 
     key: str
     meta: Meta
+
+    socket: str = ""
+    """Whose it is; empty for one that no other entry can be of."""
+
+    moves: int = 0
+    """How often the socket has come to another node: the entry with the most is the newest."""
 
 
 @attrs.frozen
@@ -114,6 +126,7 @@ class Roster:
 
     __slots__ = (
         "_added",
+        "_by_socket",
         "_down",
         "_dropped",
         "_grace",
@@ -134,7 +147,8 @@ class Roster:
         self._own = _Known(node, incarnation)
         self._views: dict[str, _Known] = {}  # of the other nodes
         self._down: dict[str, int] = {}  # the incarnation that fell, the latest last
-        self._users: dict[str, dict[str, Meta]] = {}
+        self._users: dict[str, dict[str, Meta]] = {}  # all who are shown
+        self._by_socket: dict[str, dict[str, Entry]] = {}  # by ref; the newest is shown
         # Our sockets
         self._refs: dict[str, str] = {}
         self._sockets: dict[str, str] = {}  # by ref
@@ -156,6 +170,11 @@ class Roster:
         """How many users there are."""
         return len(self._users)
 
+    @property
+    def has_own(self) -> bool:
+        """Whether a socket of ours is there, or may come back."""
+        return bool(self._refs)
+
     def metas(self, key: str) -> Mapping[str, Meta]:
         """A user's metas by ref; none for one who is not there."""
         return dict(self._users.get(key, {}))
@@ -166,18 +185,18 @@ class Roster:
 
     # --- Our own sockets
 
-    def track(self, socket: str, key: str, meta: Meta) -> None:
-        """A socket is there, or there again.
+    def track(self, socket: str, key: str, meta: Meta, moves: int = 0) -> None:
+        """A socket is there, or there again, and has moved between nodes so often.
 
         A socket that is new takes the place of one of the same user that was dropped: who loads a
         page again, with the same meta, has never been away.
         """
-        entry = Entry(key, dict(meta))
+        entry = Entry(key, dict(meta), socket, moves)
         ref = self._refs.get(socket) or self._take_over(entry)
         if ref is not None:
             self._dropped.pop(self._sockets[ref], None)
             if self._is_entry(ref, entry):
-                self._hand_over(ref, socket)
+                self._hand_over(ref, entry)
                 return
             self._remove(ref)
         self._add(socket, entry)
@@ -187,7 +206,7 @@ class Roster:
         ref = self._refs.get(socket)
         if ref is None:
             return
-        entry = Entry(self._own.entries[ref].key, dict(meta))
+        entry = attrs.evolve(self._own.entries[ref], meta=dict(meta))
         if self._is_entry(ref, entry):
             return
         self._remove(ref)
@@ -205,6 +224,7 @@ class Roster:
         """A socket was lost, and may come back."""
         if socket in self._refs:
             self._dropped.setdefault(socket, now + self._grace)
+            self._give_up_if_overtaken(socket)
 
     @property
     def deadline(self) -> float:
@@ -215,6 +235,18 @@ class Roster:
         """Time has passed: whoever was away too long leaves."""
         while self.deadline <= now:
             self.untrack(next(iter(self._dropped)))
+
+    def rename(self, node: str) -> None:
+        """We are another node for the others from here on: what we said before does not count."""
+        sockets = {socket: self._own.entries[ref] for socket, ref in self._refs.items()}
+        dropped = dict(self._dropped)
+        for socket in sockets:
+            self.untrack(socket)
+        self._added, self._removed, self._shown, self._said = {}, {}, set(), 0
+        self._own = _Known(node, self._own.incarnation)
+        for socket, entry in sockets.items():
+            self._add(socket, entry)
+        self._dropped = dropped
 
     # --- The other nodes
 
@@ -228,6 +260,12 @@ class Roster:
             self._leave(ref, known.entries.pop(ref))
         for ref, entry in view.entries.items():
             self._join(known, ref, entry)
+
+    def nobody(self, node: str) -> None:
+        """A node does not keep this room any more: it begins it anew if it says anything later."""
+        known = self._views.get(node)
+        if known is not None:
+            self.merge(View(node, known.incarnation + 1, 0, {}))
 
     def apply(self, delta: Delta) -> bool:
         """A node has said what changed.
@@ -319,10 +357,20 @@ class Roster:
         own = self._own.entries[ref]
         return own.key == entry.key and is_same(own.meta, entry.meta)
 
-    def _hand_over(self, ref: str, socket: str) -> None:
+    def _hand_over(self, ref: str, entry: Entry) -> None:
+        """Who shows the same is somebody else, or has moved: the other nodes are told, and nobody
+        sees it."""
+        own, before = self._own, self._own.entries[ref]
+        if (before.socket, before.moves) == (entry.socket, entry.moves):
+            return
         del self._refs[self._sockets[ref]]
-        self._refs[socket] = ref
-        self._sockets[ref] = socket
+        self._refs[entry.socket] = ref
+        self._sockets[ref] = entry.socket
+        own.version += 1
+        if ref not in self._added:
+            self._shown.add(ref)  # the others know it
+        self._added[ref] = entry
+        self._join(own, ref, entry)
 
     def _add(self, socket: str, entry: Entry) -> None:
         own = self._own
@@ -341,13 +389,48 @@ class Roster:
         self._leave(ref, self._own.entries.pop(ref))
 
     def _join(self, known: "_Known", ref: str, entry: Entry) -> None:
-        if ref in known.entries:
-            return
+        before = known.entries.get(ref)
+        if before is not None:
+            if (before.socket, before.moves) == (entry.socket, entry.moves):
+                return
+            self._leave(ref, before)
         known.entries[ref] = entry
-        self._users.setdefault(entry.key, {})[ref] = entry.meta
-        self._joined[ref] = entry
+        name = entry.socket or ref
+        others = self._by_socket.setdefault(name, {})
+        newest = _newest(others)
+        others[ref] = entry
+        if _newest(others) == ref:
+            if newest is not None:
+                self._hide(newest, others[newest])
+            self._show(ref, entry)
+        if known is not self._own and entry.socket in self._dropped:
+            self._give_up_if_overtaken(entry.socket)
+
+    def _give_up_if_overtaken(self, socket: str) -> None:
+        """A socket that we have lost is not waited for if it is back on another node."""
+        ref = self._refs[socket]
+        if _newest(self._by_socket[socket]) != ref:
+            self.untrack(socket)
 
     def _leave(self, ref: str, entry: Entry) -> None:
+        name = entry.socket or ref
+        others = self._by_socket[name]
+        was_shown = _newest(others) == ref
+        del others[ref]
+        if was_shown:
+            self._hide(ref, entry)
+        newest = _newest(others)
+        if newest is None:
+            del self._by_socket[name]
+        elif was_shown:
+            self._show(newest, others[newest])
+
+    def _show(self, ref: str, entry: Entry) -> None:
+        self._users.setdefault(entry.key, {})[ref] = entry.meta
+        if self._left.pop(ref, None) is None:
+            self._joined[ref] = entry
+
+    def _hide(self, ref: str, entry: Entry) -> None:
         metas = self._users[entry.key]
         del metas[ref]
         if not metas:
@@ -369,6 +452,11 @@ class _Known:
     def number(self) -> tuple[int, int]:
         """The number of its last word."""
         return self.incarnation, self.version
+
+
+def _newest(entries: Mapping[str, Entry]) -> str | None:
+    """The ref of the entry that is shown."""
+    return max(entries, key=lambda ref: (entries[ref].moves, ref), default=None)
 
 
 def _without(state: State, other: State) -> State:

@@ -49,6 +49,10 @@ def new_node(url: str, settings: RedisSettings = QUICK, **changes: Any) -> Serve
     async def join(socket: Socket, room: str) -> None:
         await socket.join(room)
 
+    @server.on("show")
+    async def show(socket: Socket, room: str, meta: dict[str, Any]) -> None:
+        await socket.join(room, presence=meta)
+
     @server.on("leave")
     async def leave(socket: Socket, room: str) -> None:
         await socket.leave(room)

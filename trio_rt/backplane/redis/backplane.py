@@ -42,6 +42,7 @@ from trio_rt.backplane.base import (
     NodeDown,
     Position,
     Question,
+    Rejoined,
     SavedSession,
     Settled,
 )
@@ -153,6 +154,7 @@ class RedisBackplane(Backplane):
         self._bell = Bell()
         self._partitions: dict[int, Partition] = {}
         self._new_partitions: tuple[Bell, Bell] = (Bell(), Bell())  # for links, for workers
+        self._unsent = 0  # what was dropped, as far as the others were told
         self._name_parts(node)
         self._nodes = frozenset({node})
         self._home = self._partition_at(wiring.tags.index(HOME))
@@ -570,6 +572,10 @@ class RedisBackplane(Backplane):
 
     def _take_beat(self, beat: Beat) -> None:
         self._set_nodes(beat.alive | {self._node})
+        dropped = sum(one.outgoing.dropped for one in self._partitions.values())
+        if dropped != self._unsent:
+            self._unsent = dropped
+            self._home.feed.put(Rejoined())
 
     def _set_nodes(self, nodes: frozenset[str]) -> None:
         gone = self._nodes - nodes

@@ -25,7 +25,7 @@ import attrs
 import trio
 from redis.exceptions import RedisError
 
-from trio_rt.backplane.base import Arrival, Envelope, Gap, Position
+from trio_rt.backplane.base import Arrival, Envelope, Gap, Position, Rejoined
 from trio_rt.backplane.redis.arrivals import Gap as LinkGap
 from trio_rt.backplane.redis.arrivals import Message
 from trio_rt.backplane.redis.frames import decode_envelope
@@ -307,6 +307,7 @@ class Feed:
         self._break()
         if gap.is_over:
             await self._fill()
+            self.put(Rejoined())
 
     def _take(self, channel: bytes, data: bytes) -> bool:
         """Takes a message. False if something before it is missing."""

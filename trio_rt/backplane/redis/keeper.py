@@ -467,7 +467,7 @@ class SessionKeeper:
         """A session of another node is this one's from here on."""
         newest = unpack_session(data, sid, session.membership.since)
         session.membership, session.data = newest.membership, newest.data
-        session.presence = newest.presence
+        session.presence, session.moves = newest.presence, newest.moves + 1
         self._sessions[sid] = session
         self._written.add(sid)
         self._feed.hear_namespace(session.namespace, self._feed.position)

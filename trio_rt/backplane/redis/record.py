@@ -26,6 +26,7 @@ class _Record(msgspec.Struct, array_like=True, frozen=True):
     """Rooms that were left, since when and until when."""
     data: dict[str, Any] | None
     presence: dict[str, dict[str, Any]] | None
+    moves: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -59,6 +60,7 @@ def pack_session(session: SavedSession) -> bytes:
         left,
         None if session.data is None else _plain(session.data, f"socket.data of {membership.sid}"),
         session.presence,
+        session.moves,
     )
     return _VERSION + _encode(record)
 
@@ -83,7 +85,7 @@ def unpack_session(data: bytes, sid: str, began: Position) -> SavedSession:
         membership.join(room, _read(since))
     user = User(record.user_id, record.user_name, record.claims)
     session = SavedSession(record.pid, record.namespace, user, membership, record.data)
-    session.presence = record.presence
+    session.presence, session.moves = record.presence, record.moves
     session.is_open = True
     return session
 
