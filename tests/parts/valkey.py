@@ -66,9 +66,12 @@ class Valkey:
         folder: where its socket, log and files are; short, as a socket's path is limited.
         options: further ones of its command line.
         sentinel: whether it is a Sentinel.
+        program: its executable; None for `executable()`.
     """
 
-    def __init__(self, folder: Path, *options: str, sentinel: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *options: str, sentinel: bool = False, program: Path | None = None
+    ) -> None:
         self.port = free_port()
         self.path = folder / f"{self.port}.sock"
         self.log = folder / f"{self.port}.log"
@@ -76,6 +79,7 @@ class Valkey:
         self._folder = folder
         self._options = options
         self._is_sentinel = sentinel
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self.client = redis.Redis(host="127.0.0.1", port=self.port, protocol=3)
         """redis-py's own, for looking at the server from outside."""
@@ -96,7 +100,7 @@ class Valkey:
 
     def start(self) -> None:
         """Starts it, on the same port each time, and waits until it answers."""
-        command = [str(executable())]
+        command = [str(self._program or executable())]
         if self._is_sentinel:
             config = self._folder / f"{self.port}.conf"
             config.touch()
@@ -310,14 +314,15 @@ def running_cluster(node_timeout_ms: int = 1000, *options: str) -> Iterator[Clus
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Valkey]:
+def running(*options: str, program: Path | None = None) -> Iterator[Valkey]:
     """A running server, for the length of the block.
 
     Args:
         options: further ones of its command line, such as `"--requirepass", "secret"`.
+        program: its executable; None for `executable()`.
     """
     with tempfile.TemporaryDirectory(prefix="valkey") as folder:
-        server = Valkey(Path(folder), *options)
+        server = Valkey(Path(folder), *options, program=program)
         try:
             server.start()
             yield server

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.parts import valkey
+from tests.parts import redis8, valkey
 from trio_rt.backplane.redis.address import read_url
 from trio_rt.backplane.redis.dial import DirectDial
 from trio_rt.backplane.redis.settings import RedisSettings
@@ -23,6 +23,21 @@ def shared_server() -> Iterator[valkey.Valkey]:
     """A server that all tests use which leave it as it was."""
     with valkey.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis8() -> Iterator[valkey.Valkey]:
+    """The same, but a Redis 8."""
+    with valkey.running(program=redis8.executable()) as server:
+        yield server
+
+
+@pytest.fixture(params=["shared_server", "shared_redis8"])
+def either_server(request: pytest.FixtureRequest) -> valkey.Valkey:
+    """A running server without any data: a Valkey, and then a Redis 8."""
+    server: valkey.Valkey = request.getfixturevalue(request.param)
+    server.client.flushall()
+    return server
 
 
 @pytest.fixture

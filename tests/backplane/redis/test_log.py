@@ -33,6 +33,18 @@ from trio_rt.codec.position import START, Position
 from trio_rt.errors import BackplaneError
 from trio_rt.testing import open_proxy
 
+
+@pytest.fixture
+def server(either_server: Valkey) -> Valkey:
+    """All of this is checked on both: it is what the scripts do."""
+    return either_server
+
+
+@pytest.fixture
+def dial(server: Valkey) -> DirectDial:
+    return DirectDial(read_url(server.url), QUICK)
+
+
 LIMITS = LogLimits(entries=100, recovered_entries=50, recovered_bytes=10_000)
 KEYS = Keys()
 ROOM, OTHER = LogName("/", "room"), LogName("/", "other")
