@@ -50,6 +50,13 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what it takes to get from one node to another. For a machine without other work."""
+    install(session, "test")
+    session.run("python", "-m", "tests.bench")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style, the asynchronous code's traps and the direction of imports."""
     install(session, "lint")

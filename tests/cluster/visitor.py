@@ -35,6 +35,9 @@ class Visitor:
         chance: picks a node.
     """
 
+    has_keys = True
+    """Whether its events have an idempotency key, as the last argument."""
+
     def __init__(self, name: str, ports: Ports, chance: random.Random) -> None:
         self.name = name
         self.sid = ""
@@ -119,7 +122,9 @@ class Visitor:
             nursery.cancel_scope.cancel()
 
     async def _settle(self, scope: trio.CancelScope) -> None:
-        auth = {"user": self.name, "rt": 1}
+        auth: dict[str, Any] = {"user": self.name}
+        if self.has_keys:
+            auth["rt"] = 1
         if self._pid:
             auth["pid"] = self._pid
             if self.offset:
@@ -155,6 +160,7 @@ class Visitor:
             if name.startswith("presence_"):
                 self.take_presence(name, *arguments)
             else:
+                assert name == "m", f"{self.name} got {name} {arguments}"
                 text, self.offset = arguments
                 self.take_event(text, self.offset)
         elif kind == "43":
