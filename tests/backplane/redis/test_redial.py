@@ -43,3 +43,17 @@ async def test_one_line_for_each_change(own_server: Valkey, caplog) -> None:
     assert len(lines) == 2
     assert "cannot connect" in lines[0]
     assert "connected" in lines[1]
+
+
+async def test_given_up(server: Valkey) -> None:
+    """A connection that is lost at once delays the next attempt, unless it was given up."""
+    redial = Redial(DirectDial(read_url(server.url), QUICK), "test")
+    failed: list[int] = []
+    for is_given_up in (False, False, True, False):
+        await trio.aclose_forcefully(await redial.connect())
+        if is_given_up:
+            redial.give_up()
+        failed.append(redial.failed)
+    await trio.aclose_forcefully(await redial.connect())
+    failed.append(redial.failed)
+    assert failed == [0, 1, 2, 0, 1]

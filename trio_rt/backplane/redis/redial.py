@@ -40,6 +40,7 @@ class Redial:
         self.failed = 0
         """Attempts since there was a connection that lasted."""
         self._connected_at: float | None = None
+        self._is_given_up = False
         self._said = ""
         self._said_at = 0.0
         self.last_error = "not connected yet"
@@ -49,14 +50,17 @@ class Redial:
         """Connects, however often it has to try.
 
         The first attempt is made at once, those after a lost connection after a short random
-        time. A connection that was lost right after it was made counts as failed.
+        time. A connection that was lost right after it was made counts as failed, unless it was
+        given up.
 
         Raises:
             BackplaneRefused: if none has succeeded so far. Later it is logged, and tried again.
         """
         if self._connected_at is not None:
             lasted = trio.current_time() - self._connected_at
-            self.failed = 0 if lasted > self._dial.settings.max_backoff else self.failed + 1
+            is_good = self._is_given_up or lasted > self._dial.settings.max_backoff
+            self.failed = 0 if is_good else self.failed + 1
+            self._is_given_up = False
             await self._pause()
         while True:
             try:
@@ -75,6 +79,10 @@ class Redial:
                 return stream
             self.failed += 1
             await self._pause()
+
+    def give_up(self) -> None:
+        """The connection that there is will be lost because we want another one."""
+        self._is_given_up = True
 
     def _say(self, level: int, why: str) -> None:
         """One line for each change, and a reminder now and then."""

@@ -110,6 +110,7 @@ class SteadyLink:
     def reset(self, why: str) -> None:
         """Breaks the link, so that another is made: the server is not the right one any more."""
         if self._link is not None:
+            self._redial.give_up()
             self._link.close(why)
 
     async def call(self, *words: Word, may_repeat: bool = False) -> Any:

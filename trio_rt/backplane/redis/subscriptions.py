@@ -113,6 +113,7 @@ class Subscriptions:
     def reset(self, why: str) -> None:
         """Breaks the link, so that another is made and all is subscribed anew."""
         if self._coming is not None:
+            self._redial.give_up()
             self._coming.close(why)
 
     async def subscribe(self, *channels: bytes) -> None:
