@@ -117,7 +117,7 @@ async def test_commands_were_cut_off(server: Valkey) -> None:
         await visit(here, "ann")
         bob = await visit(there, "bob")
         await all_see(hosts, {"ann": 1, "bob": 1})
-        outgoing: Any = backplane_of(there)._outgoing
+        outgoing: Any = backplane_of(there)._home.outgoing
 
         def drop(*_: Any) -> bool:  # as it does while there is no link
             outgoing.dropped += 1
