@@ -41,7 +41,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def nightly(session: nox.Session) -> None:
     """Search the state machines for long: ten thousand examples of each property, or of those named
-    after `--`. The longest, tests/stateful/test_nothing_lost.py, takes an hour or so."""
+    after `--`. The longest, tests/stateful/test_nothing_lost.py, takes half an hour."""
     install(session, "test")
     session.run("python", "-m", "tests.parts")
     folders = session.posargs or ["tests/stateful", "tests/machine"]
