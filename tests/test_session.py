@@ -1,6 +1,7 @@
 """A client's sockets in memory: how they begin, how they end, and that nothing is left of them."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,6 +37,23 @@ def server_that_notes(gone: list[Any], **changes: Any) -> Server:
 
 
 # The beginning
+
+
+async def test_too_many_dynamic_namespaces(autojump_clock, caplog: Any) -> None:
+    """Namespaces that clients make by asking are bounded, and there is room when one has ended."""
+    server = Server(auth=Anonymous(), max_dynamic_namespaces=2)
+    server.namespace(re.compile(r"/room-\d"))
+    async with hosting(server) as host:
+        clients = [await host.connect(f"/room-{number}") for number in range(2)]
+        for _ in range(10):
+            with pytest.raises(Refuse, match="Invalid namespace"):
+                await host.connect("/room-2")
+        await host.connect("/room-1")  # one that there is
+        await clients[0].aclose()
+        await trio.sleep(server.config.recovery_window + 5)
+        await host.connect("/room-2")
+    told = [r.getMessage() for r in caplog.records if "max_dynamic_namespaces" in r.getMessage()]
+    assert len(told) == 5
 
 
 async def test_connected_by_the_first_emit(autojump_clock) -> None:

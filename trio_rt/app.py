@@ -20,7 +20,7 @@ from trio_rt.connection import Connection
 from trio_rt.errors import MisuseError
 from trio_rt.fields import change
 from trio_rt.handlers import Handlers
-from trio_rt.log import log
+from trio_rt.log import Sparing
 from trio_rt.namespace import Namespace
 from trio_rt.presence import PresenceKeeper
 from trio_rt.registry import Registry
@@ -76,6 +76,7 @@ class App(Registry):
         """Tells who has come and gone."""
         self._cluster = Cluster(self)
         self._serves_rooms = False
+        self._sparing = Sparing()
         self._root = Namespace("/", self.handlers, self)
         self._namespaces: dict[str, Namespace] = {"/": self._root}
         self._patterns: list[tuple[Matcher, Registry]] = []
@@ -155,7 +156,8 @@ class App(Registry):
         for matches, registry in self._patterns:
             if matches(name):
                 if len(self._dynamic) >= self.config.max_dynamic_namespaces:
-                    log.warning("no more namespaces (Config.max_dynamic_namespaces)")
+                    note = "a namespace was refused: too many (Config.max_dynamic_namespaces)"
+                    self._sparing.warning("namespaces", trio.current_time(), note)
                     return None
                 self._dynamic.add(name)
                 self._namespaces[name] = Namespace(name, registry.handlers, self)
