@@ -8,7 +8,7 @@ import trio
 
 from tests.rooms.tables import players
 from tests.rooms.town import Node, town
-from trio_rt.codec.room_requests import Back, Lost
+from trio_rt.codec.room_requests import Back, Knock, Lost
 from trio_rt.errors import LocalError
 from trio_rt.reasons import Reason
 from trio_rt.rooms import Player, Room, on
@@ -113,6 +113,23 @@ async def test_reports_that_overtake(autojump_clock, errors) -> None:
         assert "room:dropped" not in bob.names()
         await two.rooms.finder.ask(id, Lost("bob", sid, "a newer node", 2, True))
         assert not one.room(id).members["bob"].connected
+    assert errors == []
+
+
+async def test_on_the_way_in(autojump_clock, errors) -> None:
+    """Whoever is about to come in while members are looked for is not taken for lost."""
+    async with town(2, Shared) as [one, two]:
+        alice, bob, id = await begun(one, two)
+        cell = one.room(id)
+        carol = await two.guest("carol")
+        await two.rooms.finder.ask(
+            id, Knock("carol", "Carol", "a new socket", two.backplane.node, 1, watches=False)
+        )
+        await one.rooms.doors.look_for_members(cell)
+        await trio.sleep(1)
+        assert cell.members["carol"].connected
+        assert cell.members["bob"].connected
+        assert "room:dropped" not in alice.names() + bob.names() + carol.names()
     assert errors == []
 
 

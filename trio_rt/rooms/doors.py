@@ -169,7 +169,11 @@ class Doors:
             )
 
     async def look_for_members(self, cell: Cell) -> None:
-        """Whose sockets are nowhere any more is lost: their node said nothing, or not to us."""
+        """Whose sockets are nowhere any more is lost: their node said nothing, or not to us.
+
+        A node that told us of a socket, and is there, will tell us of its end as well; the socket
+        may be one that is about to come in, and in no room yet.
+        """
         for _ in range(3):
             try:
                 found = await self._rooms.namespace.to(cell.channel).sockets(timeout=2.0)
@@ -184,7 +188,7 @@ class Doors:
         there = {info.id: info for info in found.sockets}
         for player in list(cell.members.values()):
             for sid, (node, seq) in list(player.sockets.items()):
-                if sid not in there:
+                if sid not in there and node not in self._rooms.backplane.nodes:
                     cell.inbox.put(Lost(player.id, sid, node, seq, True), is_urgent=True)
         self._rooms.wake(cell)
         for info in there.values():
