@@ -4,6 +4,8 @@ The clock is one that can be put forward as the real one is while a process is s
 that was due meanwhile is due in one step of the scheduler, together with what has arrived.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.rooms.tables import GAMES, table
+from tests.rooms.town import Node, town
 from trio_rt import Refuse
 from trio_rt.codec.room_requests import Event
 from trio_rt.machine.lobby_effects import Phase
@@ -84,6 +87,16 @@ class Ready(Busy):
             self.act("phase")
 
 
+@asynccontextmanager
+async def node(clock: Any, kind: type[Room]) -> AsyncGenerator[Node]:
+    """The only node of a cluster, which others may join. Time goes on when it is stopped."""
+    async with town(1, kind) as [here]:
+        try:
+            yield here
+        finally:
+            clock.rate = 100
+
+
 async def stand_still(clock: Any) -> None:
     """The process is stopped for as long as its lease can be trusted, and wakes."""
     await wait_all_tasks_blocked()
@@ -94,7 +107,7 @@ async def stand_still(clock: Any) -> None:
 @pytest.mark.parametrize("kind", [Busy, Turns, Ready])
 async def test_nothing_that_was_due(mock_clock, errors, kind: type[Room]) -> None:
     """Neither ticks, timers, tasks, turns nor phases that were due meanwhile happen."""
-    async with table(kind) as here:
+    async with node(mock_clock, kind) as here:
         alice = await here.guest("alice")
         id = (await alice.call("room:create"))["room"]
         if kind is Ready:
@@ -110,7 +123,7 @@ async def test_nothing_that_was_due(mock_clock, errors, kind: type[Room]) -> Non
 
 async def test_nothing_that_waited(mock_clock, errors) -> None:
     """What waited in the inbox is left to the next owner; what had begun is said to be unknown."""
-    async with table(Busy) as here:
+    async with node(mock_clock, Busy) as here:
         alice, bob = await here.guests("alice", "bob")
         id = (await alice.call("room:create"))["room"]
         await bob.call("room:join", {"room": id})
@@ -144,7 +157,7 @@ async def test_nothing_that_waited(mock_clock, errors) -> None:
 
 async def test_not_listed(mock_clock, errors) -> None:
     """It says of no such room that it is here, not even in the first moment."""
-    async with table(Busy) as here:
+    async with node(mock_clock, Busy) as here:
         alice = await here.guest("alice")
         await alice.call("room:create")
         assert len(here.rooms.listing.here()) == 1
@@ -155,7 +168,7 @@ async def test_not_listed(mock_clock, errors) -> None:
 
 async def test_renewed(autojump_clock, errors) -> None:
     """A lease that is renewed gives all tasks of the room more time, old ones and new ones."""
-    async with table(Busy) as here:
+    async with town(1, Busy) as [here]:
         alice = await here.guest("alice")
         id = (await alice.call("room:create"))["room"]
         await trio.sleep(LEASE * 3)
@@ -167,4 +180,19 @@ async def test_renewed(autojump_clock, errors) -> None:
         assert here.server.namespace(GAMES).live_rooms is not None
         assert id in here.rooms.cells
         assert len(room.nursery) == 2  # that one, and the room's `run`
+    assert errors == []
+
+
+async def test_nobody_else(mock_clock, errors) -> None:
+    """A node that has no others goes on as if nothing had been, however long it stood still."""
+    async with table(Busy) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        cell = here.room(id)
+        await wait_all_tasks_blocked()
+        Busy.acts.clear()
+        mock_clock.jump(3600)
+        await wait_all_tasks_blocked(0.01)
+        assert {"tick", "timer", "task"} <= set(Busy.acts)
+        assert here.room(id) is cell
     assert errors == []

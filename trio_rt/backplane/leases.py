@@ -19,7 +19,8 @@ class Lease:
     """Greater than that of every holder before."""
 
     expires: float
-    """On Trio's clock, counted from before it was asked for: the store's end is later."""
+    """On Trio's clock, counted from before it was asked for: the store's end is later. `math.inf`
+    where there is nobody else."""
 
 
 @attrs.frozen

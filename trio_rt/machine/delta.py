@@ -7,8 +7,8 @@
     an object   an object   member by member: null takes it out, others are merged
 
 So a patch cannot say that an object's member is null. `diff` takes such a member for one that is
-not there, and whoever applies the patch has none. Within arrays, which are replaced whole, nulls
-are values like others.
+not there, on both sides, and whoever applies the patch has none. Within arrays, which are replaced
+whole, nulls are values like others.
 """
 
 from typing import Any, TypeGuard
@@ -38,8 +38,8 @@ def diff(before: Any, after: Any) -> Any:
                 patch[name] = inner
         elif value is not None and not is_same(was, value):
             patch[name] = value
-    for name in before:
-        if after.get(name) is None:
+    for name, was in before.items():
+        if was is not None and after.get(name) is None:
             patch[name] = None
     return patch
 

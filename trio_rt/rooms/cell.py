@@ -122,7 +122,7 @@ class Cell:
         """Rings when something is to be saved, or it is over."""
         self.version = 0
         self.shown: Any = {}
-        """The state that members have seen, at this version."""
+        """The state that members have seen, at this version; they have no members that are null."""
         self.result: Any = None
         """Of the last game."""
         self.has_begun = False
@@ -227,11 +227,12 @@ class Cell:
 
     def sync(self, state: Any) -> None:
         """Shows a state to all members, as a patch to what they have seen."""
-        patch = delta.diff(self.shown, msgspec.to_builtins(state))
+        new = msgspec.to_builtins(state)  # a copy, whatever it is made of
+        patch = delta.diff(self.shown, new)
         if patch == {}:
             return
         self._check_lease()
-        self.shown = delta.apply(self.shown, patch)
+        self.shown = new
         self.version += 1
         told = {"room": self.id, "version": self.version, "patch": patch}
         namespace = self.rooms.namespace
@@ -273,7 +274,7 @@ class Cell:
             ],
             "reserved": list(lobby.reserved),
             "version": self.version,
-            "state": self.shown,
+            "state": delta.apply({}, self.shown),
         }
 
     def summary(self) -> dict[str, Any]:
