@@ -22,7 +22,7 @@ UNREPLICATED = 0.3
 SENTINELS_WITHIN = 20.0
 """Seconds until Sentinels have agreed on another primary; it takes them one or two as a rule."""
 
-NORMAL_WITHIN = 10.0
+NORMAL_WITHIN = 20.0
 """Seconds after that until all is normal. It takes two on a quiet machine."""
 
 

@@ -23,7 +23,7 @@ SOON = 1.0
 GONE_WITHIN = 15.0
 """Seconds within which the members of a node that was killed are gone."""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds for what takes a moment, on a machine that has other things to do."""
 
 

@@ -197,22 +197,22 @@ class Subscriber(Visitor):
         """Text and offset."""
         self.holes: list[int] = []
         """How much it had heard when it was told that something may be missing."""
-        self._is_in = False
+        self.is_in = False
 
     def begin_anew(self) -> None:
         """It is in no room any more, or not yet."""
         if self.heard:
             self.holes.append(len(self.heard))
-        self._is_in = False
+        self.is_in = False
 
     async def settle(self) -> None:
         """Joins its room, if it is not there already."""
-        if not self._is_in:
+        if not self.is_in:
             await self.send(f'420["join","{self.room}","{self.name}.{self.sid}"]')
 
     def take_ack(self, id: int, answer: list[Any]) -> None:
         """It has joined."""
-        self._is_in = True
+        self.is_in = True
         self.joined.set()
 
     def take_event(self, text: str, offset: str) -> None:
