@@ -350,3 +350,29 @@ async def test_typed_commands(server: Valkey) -> None:
         before = plane.redis
     plane.open(Config())
     assert plane.redis is not before
+
+
+async def test_server_whose_clock_has_gone_back(server: Valkey) -> None:
+    """Who knows more than a server has ever handed out is told that something is missing."""
+    async with nodes(server.url) as (one, _):
+        client = await visit(one)
+        server.client.hset(KEYS.clock(), "m", 9_000_000_000_000)
+        await client.call("say", "in the future")
+        assert await client.expect("said") == "in the future"
+        server.client.hset(KEYS.clock(), "m", 1)
+        plane: Any = backplane_of(one)
+        plane._subscriptions.reset("the test says so")
+        await until(lambda: client.has_ended)
+
+
+async def test_server_that_is_another_one(server: Valkey) -> None:
+    """Where commands go to another server than before, what is known from before does not count."""
+    async with nodes(server.url) as (one, other):
+        client, claim = await visit(one), (await visit(other)).claim()
+        server.client.hset(KEYS.clock(), "server", "another")
+        plane: Any = backplane_of(one)
+        plane._link.reset("the test says so")
+        await until(lambda: client.has_ended)
+        back = await one.open()
+        await back.connect(auth=claim)
+        assert back.claim()["pid"] != claim["pid"]
