@@ -232,12 +232,18 @@ class Cluster:
         source.plain.execute_command("CLUSTER MIGRATESLOTS", *order)
         wait_until(lambda: self._knows(target, slot) and not self._knows(source, slot))
 
-    def move_slot(self, slot: int, target: Valkey) -> None:
-        """Moves a slot as it has always been done, one key after the other."""
+    def begin_move(self, slot: int, target: Valkey) -> None:
+        """From here on the two servers that a slot moves between know of each other."""
         source = self.owner(slot)
         ours, theirs = self.id_of(source), self.id_of(target)
         target.plain.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ours)
         source.plain.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", theirs)
+
+    def move_slot(self, slot: int, target: Valkey) -> None:
+        """Moves a slot as it has always been done, one key after the other."""
+        source = self.owner(slot)
+        theirs = self.id_of(target)
+        self.begin_move(slot, target)
         while keys := source.plain.execute_command("CLUSTER GETKEYSINSLOT", slot, 2):
             source.plain.execute_command(
                 "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys

@@ -26,9 +26,10 @@ class Redis:
         """A backplane on the Redis or Valkey at a URL. Nothing is connected before it is served.
 
         Args:
-            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`, or
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://...`, `unix:///path`;
                 `redis+sentinel://host1:port,host2:port,host3:port/service[/db]` for the primary
-                that these Sentinels know as `service`.
+                that these Sentinels know as `service`; or
+                `redis+cluster://host1:port,host2:port,host3:port` for some servers of a cluster.
             prefix: what all keys and channels begin with, so that programs can share a Redis.
             settings: limits and intervals of the links, a `trio_rt.backplane.redis.RedisSettings`.
             tls: used by rediss:// instead of the system's authorities.

@@ -79,7 +79,7 @@ _CANNOT_LISTEN = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     "--redis",
     metavar="URL",
     help="URL of the Redis or Valkey that joins this node with others: redis://host, "
-    "redis+sentinel://host1:port,host2:port/service.",
+    "redis+sentinel://host1:port,host2:port/service or redis+cluster://host1:port,host2:port.",
 )
 @click.option(
     "--workers",

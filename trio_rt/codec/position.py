@@ -7,7 +7,7 @@ they got it, so any text may come.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 import msgspec
@@ -37,10 +37,11 @@ START = Position(0, 0)
 class Orders:
     """Where somebody was in several orders at one moment."""
 
-    positions: tuple[Position, ...]
+    positions: Mapping[int, Position]
+    """By the number of the order; in those that are not there, at the start."""
 
     choose: Callable[[str], int]
-    """Which of them is that of a namespace."""
+    """The order that a namespace belongs to."""
 
 
 Reached = Position | Orders
@@ -51,7 +52,7 @@ def position_in(reached: Reached, namespace: str) -> Position:
     """Where that was in the order that a namespace belongs to."""
     if isinstance(reached, Position):
         return reached
-    return reached.positions[reached.choose(namespace)]
+    return reached.positions.get(reached.choose(namespace), START)
 
 
 def parse_position(text: str) -> Position | None:

@@ -197,6 +197,34 @@ async def test_commands(cluster: Cluster) -> None:
             await redis.blpop(["a"], timeout=1)
 
 
+RIGHTS = (
+    *("-@all", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "-@dangerous"),
+    *("+info", "+time", "+role", "+cluster|slots", "+cluster|myshardid", "~rt:*", "&rt:*"),
+)
+"""What a node needs."""
+
+
+async def test_rights(cluster: Cluster) -> None:
+    """A user with a password and no more rights than the documented ones is enough; one with a
+    wrong password is refused at the start."""
+    for server in cluster.servers:
+        server.plain.execute_command("ACL SETUSER", "app", "reset", "on", ">secret", *RIGHTS)
+    url = cluster.url.replace("://", "://app:secret@")
+    name = NAMESPACES[0]
+    async with running(url) as plane:
+        await plane.subscribe(name, "room")
+        await plane.publish(Envelope(name, ("room",), (), Encoded(b'2["a"]')))
+        assert [event.rooms for event in plane.receive_nowait()] == [("room",)]  # type: ignore[union-attr]
+        assert isinstance(await plane.acquire("lease", 5.0), Lease)
+        assert await plane.claim("once") is None
+        plane.release("once")
+    plane = RedisBackplane.from_url(url.replace("secret", "wrong"), settings=QUICK)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(BackplaneRefused, match="does not let us in"), flatten_subgroups=True
+    ):
+        await plane.run()
+
+
 async def test_no_cluster(server: Valkey) -> None:
     """A server that is in no cluster is refused at the start, with the reason."""
     url = f"redis+cluster://127.0.0.1:{server.port}"

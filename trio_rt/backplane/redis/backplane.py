@@ -62,7 +62,7 @@ from trio_rt.backplane.redis.topology import ClusterServers
 from trio_rt.backplane.redis.urls import read_servers
 from trio_rt.backplane.redis.wiring import wire
 from trio_rt.codec import questions
-from trio_rt.codec.position import START, Orders, Reached
+from trio_rt.codec.position import Orders, Reached
 from trio_rt.config import Config
 from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused
 from trio_rt.log import log
@@ -278,7 +278,7 @@ class RedisBackplane(Backplane):
         know."""
         try:
             infos: list[Any] = await self._link.everywhere("INFO", "memory")
-        except RedisError:
+        except (BackplaneDown, RedisError):  # it matters less than that the node serves
             return ""
         policies = sorted({_read_policy(info) for info in infos}, key="noeviction".__eq__)
         return policies[0]
@@ -341,10 +341,8 @@ class RedisBackplane(Backplane):
         """See `Backplane`."""
         if not self._wiring.is_sharded:
             return self._home.feed.position
-        found = self._partitions.get
-        numbers = range(len(self._wiring.tags))
-        positions = [one.feed.position if (one := found(at)) else START for at in numbers]
-        return Orders(tuple(positions), self._wiring.choose)
+        positions = {number: one.feed.position for number, one in self._partitions.items()}
+        return Orders(positions, self._wiring.choose)
 
     async def publish(self, envelope: Envelope) -> Position:
         """See `Backplane`.

@@ -1,23 +1,28 @@
 """How keys and channels are named. All keys of one script have the same tag, as a cluster wants.
 
-    rt:{0}:c                            hash: the hybrid clock, m and n; run id of the server, and
-                                        the place since which the keys are there (epoch)
-    rt:{0}:h:<namespace>:<room>         stream: the log of a room, or with an empty room of the
+    {p}   the partition of a namespace: one of 64 tags in a cluster, else {0}
+    {0}   the partition at home, which also has what belongs to no namespace
+    {*}   any partition: no script uses these keys with others
+
+    rt:{p}:c                            hash: the hybrid clock, m and n; run id and shard of the
+                                        server, and since when the keys are there (epoch)
+    rt:{p}:h:<namespace>:<room>         stream: the log of a room, or with an empty room of the
                                         namespace; fields p (the place before) and d (the frame)
-    rt:{0}:m:<namespace>:<room>         hash: where the log begins, and its last place
-    rt:{0}:r:<namespace>:<room>         channel of a room; with an empty room, of the namespace
-    rt:{0}:id:<key>                     place of an append, by idempotency key
-    rt:{0}:s:<sid>                      hash: a session
-    rt:{0}:once:<key>                   result of an event that runs once
-    rt:{0}:p:<namespace>:<room>:<node>  hash: sockets there, pu: counts of users, pn: set of nodes
+    rt:{p}:m:<namespace>:<room>         hash: where the log begins, and its last place
+    rt:{p}:r:<namespace>:<room>         channel of a room
+    rt:{p}:id:<key>                     place of an append, by idempotency key
+    rt:{p}:s:<sid>                      hash: a session
+    rt:{p}:probe:<node>                 channel of the delivery probe
+    rt:{*}:once:<key>                   result of an event that runs once
     rt:{0}:l:<name>                     hash: holder and token of a lease
-    rt:{0}:lt                           counter: the last token
+    rt:{0}:lt, :le, :ln                 the last token; ends and holders of all leases
     rt:{0}:ls:<name>                    hash: state and token of its writer
     rt:{0}:nodes                        zset: nodes, by the end of their lease
     rt:{0}:ctl                          stream: orders that no node may miss
     rt:{u:<user>}:rl:<rule>, :cn        rate limit and connections of a user
-    rt:probe:<node>                     channel of the delivery probe
-    rt:{0}:ver                          version of these keys
+
+In a cluster the tag decides on the slot, and so on the server. Channels have slots there as well:
+they are sharded ones.
 
 Namespaces are escaped, so that none can be taken for the beginning of a room's name.
 """

@@ -1,11 +1,11 @@
 """The keys and channels that the nodes of a cluster use among themselves.
 
-    rt:{0}:r:<namespace>:<room>  channel of a room
-    rt:{0}:a                     channel of what is for whole namespaces, or for several rooms
+    rt:{p}:r:<namespace>:<room>  channel of a room
+    rt:{p}:a                     channel of what is for whole namespaces, or for several rooms
+    rt:{p}:n:<node>              channel of one node: marks, events for its sockets; {0}: answers
+    rt:{p}:probe:<node>          channel of the delivery probe
+    rt:{p}:s:<sid>               hash: a session, and where the log of its socket begins and ends
     rt:{0}:all                   channel that all nodes read: questions to everybody
-    rt:{0}:n:<node>              channel of one node: answers, marks, and events for its sockets
-    rt:{0}:probe:<node>          channel of the delivery probe
-    rt:{0}:s:<sid>               hash: a session, and where the log of its socket begins and ends
     rt:ver                       string: what all of this means; another one is not touched
 
 An event for a single socket is in the log of that socket, and is published to the node that has it.

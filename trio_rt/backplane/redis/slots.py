@@ -77,7 +77,7 @@ class SlotMap:
             for first, last, primary, *_replicas in reply:
                 owner = _read_place(primary, asked)
                 owners[first : last + 1] = [owner] * (last + 1 - first)
-        except (TypeError, LookupError) as error:
+        except (TypeError, ValueError, LookupError) as error:
             raise ValueError(f"no answer to CLUSTER SLOTS: {reply!r:.200}") from error
         if len(owners) != SLOTS:
             raise ValueError(f"more than {SLOTS} slots: {reply!r:.200}")

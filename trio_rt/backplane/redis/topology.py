@@ -12,6 +12,7 @@ from trio_rt.backplane.redis.address import Address
 from trio_rt.backplane.redis.dial import Dial, check_primary, connect, exchange
 from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.backplane.redis.slots import Place, SlotMap
+from trio_rt.backplane.redis.steady import ELSEWHERE
 from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused, MisuseError
 
 OLDEST = (7, 0)
@@ -98,6 +99,8 @@ class Topology:
             raise BackplaneDown(f"{address} does not answer", outcome_unknown=False) from error
         finally:
             await trio.aclose_forcefully(stream)
+        if isinstance(found, ELSEWHERE):
+            raise BackplaneDown(f"{address}: {found}", outcome_unknown=False) from found
         if isinstance(found, RedisError):
             raise BackplaneRefused(f"{address}: {found}") from found
         slots: list[object] = found
@@ -110,16 +113,26 @@ class SlotDial(Dial):
     Args:
         topology: knows which one that is.
         slot: the slot.
+        is_late: whether it is about a node that serves already, which no refusal ends any more.
     """
 
-    def __init__(self, topology: Topology, slot: int) -> None:
+    def __init__(self, topology: Topology, slot: int, *, is_late: bool = False) -> None:
         self._topology = topology
         self._slot = slot
+        self._is_late = is_late
         self._is_first = True
         self.settings = topology.settings
 
     async def connect(self, name: str) -> trio.abc.Stream:
         """See `Dial`. Whoever comes again has lost a connection, or got none: it asks anew."""
+        try:
+            return await self._connect(name)
+        except BackplaneRefused as error:
+            if not self._is_late:
+                raise
+            raise BackplaneDown(str(error), outcome_unknown=False) from error
+
+    async def _connect(self, name: str) -> trio.abc.Stream:
         since, self._is_first = (0.0 if self._is_first else trio.current_time()), False
         await self._topology.learn(since)
         place = self._topology.slots[self._slot]

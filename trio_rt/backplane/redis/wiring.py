@@ -123,7 +123,7 @@ class ManyServers(Wiring):
 
     def subscriptions_at(self, tag: str, ignored: bytes) -> Subscriptions:
         """See `Wiring`. The link is at the primary that has their slot."""
-        dial = SlotDial(self._topology, slot_of(f"{{{tag}}}"))
+        dial = SlotDial(self._topology, slot_of(f"{{{tag}}}"), is_late=tag != HOME)
         name = f"trio_rt-{self._node}-subscriptions-{tag}"
         return Subscriptions(dial, name, ignored, is_sharded=True)
 
