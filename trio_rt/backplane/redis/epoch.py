@@ -11,7 +11,7 @@ is whole: only another server of the same shard makes an epoch begin. (Redis bef
 tell shards apart; there each move begins one.)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -77,23 +77,27 @@ class Epochs:
             for clock in self._clocks.values()
         ]
         replies = await exchange(stream, *commands)
-        for tag, reply in zip(self._clocks, replies, strict=True):
-            if not isinstance(reply, _ELSEWHERE):
-                self._note(tag, _checked(reply))
+        self._note(
+            {
+                tag: _checked(reply)
+                for tag, reply in zip(self._clocks, replies, strict=True)
+                if not isinstance(reply, _ELSEWHERE)
+            }
+        )
         return server
 
     async def enter_moved(self, link: Caller, server: Identity, tags: Sequence[str]) -> None:
         """The same for partitions that were moved to a server while there is a link to it."""
         text = load("clock", "epoch").text
+        epochs: dict[str, bytes] = {}
         for tag in tags:
             try:
-                reply = await link.call(
+                epochs[tag] = await link.call(
                     "EVAL", text, 1, self._clocks[tag], server.run_id, server.shard
                 )
             except (BackplaneDown, RedisError) as error:
                 log.debug("partition %s is not there yet: %s", tag, error)
-            else:
-                self._note(tag, reply)
+        self._note(epochs)
 
     def _questions(self) -> list[tuple[Any, ...]]:
         questions: list[tuple[Any, ...]] = [("INFO", "server")]
@@ -101,15 +105,17 @@ class Epochs:
             questions.append(("CLUSTER", "MYSHARDID"))
         return questions
 
-    def _note(self, tag: str, epoch: bytes) -> None:
-        known = self._known.get(tag)
-        self._known[tag] = epoch
-        if known is not None and known != epoch:
+    def _note(self, epochs: Mapping[str, bytes]) -> None:
+        known = self._known
+        changed = [tag for tag, epoch in epochs.items() if known.get(tag, epoch) != epoch]
+        known.update(epochs)
+        if changed:
             log.error(
                 "another Redis, or one that was started anew: an epoch begins at %s (partition %s)",
-                epoch.decode(),
-                tag,
+                epochs[changed[0]].decode(),
+                ", ".join(changed),
             )
+        for tag in changed:
             self._on_change(tag)
 
 
