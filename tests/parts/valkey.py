@@ -5,6 +5,7 @@ instead. Without either that is an error: tests of Redis need a real one.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -45,18 +46,38 @@ def executable() -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, low enough for the second one that a cluster adds to it."""
+    """A port that nobody listens on."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         port = 20_000 + port % 20_000
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+        if _is_free(port):
+            return port
+
+
+BUS = 5_000
+"""What is added to the port of a cluster's server for the one on which they speak to each other."""
+
+
+def free_cluster_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, nor on those of their bus; where no others are looked for."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, 10_000 + BUS), BUS):
+        if _is_free(port) and _is_free(port + BUS):
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise PartMissing(f"no {count} ports for a cluster")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class Valkey:
@@ -67,12 +88,18 @@ class Valkey:
         options: further ones of its command line.
         sentinel: whether it is a Sentinel.
         program: its executable; None for `executable()`.
+        port: where it listens; 0 for any port that is free.
     """
 
     def __init__(
-        self, folder: Path, *options: str, sentinel: bool = False, program: Path | None = None
+        self,
+        folder: Path,
+        *options: str,
+        sentinel: bool = False,
+        program: Path | None = None,
+        port: int = 0,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.path = folder / f"{self.port}.sock"
         self.log = folder / f"{self.port}.log"
         self.url = f"redis://127.0.0.1:{self.port}"
@@ -161,8 +188,8 @@ class Cluster:
 
     def __init__(self, folder: Path, node_timeout_ms: int = 1000, *options: str) -> None:
         self.servers = [
-            Valkey(folder, *_cluster_options(number, node_timeout_ms), *options)
-            for number in range(6)
+            Valkey(folder, *_cluster_options(port, node_timeout_ms), *options, port=port)
+            for port in free_cluster_ports(6)
         ]
 
     @property
@@ -182,7 +209,7 @@ class Cluster:
             span = (number * 16_384 // 3, (number + 1) * 16_384 // 3 - 1)
             server.plain.execute_command("CLUSTER ADDSLOTSRANGE", *span)
         for server in others:
-            server.plain.execute_command("CLUSTER MEET", "127.0.0.1", first.port)
+            server.plain.execute_command("CLUSTER MEET", "127.0.0.1", first.port, first.port + BUS)
         for primary, replica in zip(primaries, replicas, strict=True):
             self._patiently(replica, "CLUSTER REPLICATE", self.id_of(primary))
         for server in self.servers:
@@ -281,9 +308,10 @@ def _is_primary(server: Valkey) -> bool:
     return text(server.plain.execute_command("ROLE")[0]) == "master"
 
 
-def _cluster_options(number: int, node_timeout_ms: int) -> tuple[str, ...]:
+def _cluster_options(port: int, node_timeout_ms: int) -> tuple[str, ...]:
     return (
-        *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{number}.conf"),
+        *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"),
+        *("--cluster-port", str(port + BUS)),
         *("--cluster-node-timeout", str(node_timeout_ms), "--repl-diskless-sync-delay", "0"),
         *("--cluster-replica-validity-factor", "0"),
     )
