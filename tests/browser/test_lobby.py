@@ -226,7 +226,7 @@ def test_put_out(visit: Visit) -> None:
     bob.sees_notice("The host has put you out.")
     ada.sees_players("Ada")
     bob.entry("Tea").get_by_test_id("join").click()
-    bob.sees_notice("The host has put you out of that room.")
+    bob.sees_notice("You were put out of that room.")
     bob.sees_lobby()
 
 

@@ -4,7 +4,7 @@
 import { io } from "./vendor/socket.io.esm.min.js";
 import { announce, notice } from "./notices.js";
 import { LoginRefused, address, fetchToken, inviteLink, session } from "./session.js";
-import { EVENTS, after, isSeated } from "./table.js";
+import { EVENTS, after, isSeated, received } from "./table.js";
 import * as view from "./view.js";
 
 const ANSWER_WITHIN = 8000; // milliseconds
@@ -169,7 +169,7 @@ function open(me, token = null) {
   }
 
   function entered(came) {
-    room = came;
+    room = received(came);
     heading = "stop";
     session.watching = isSeated(room, me) ? "" : room.room;
     if (location.hash !== `#${room.room}`) history.replaceState(null, "", `#${room.room}`);
@@ -199,13 +199,17 @@ function open(me, token = null) {
   async function heard(event, told) {
     if (told.room !== room?.room) return;
     if (event === "room:left" && told.player === me) {
-      putOut(told.reason === "kicked" ? "The host has put you out." : "Your seat is not held any more.");
+      putOut(OUT[told.reason] ?? "Your seat is not held any more.");
       return;
     }
     announce(room, event, told);
     const next = after(room, event, told);
-    if (next) room = next;
-    else room = await ask("room:state", { room: room.room }) ?? room;
+    if (next) {
+      room = next;
+    } else {
+      const whole = await ask("room:state", { room: room.room });
+      if (whole && room) room = received(whole);
+    }
     if (event === "room:phase" && told.phase === "playing") heading = "stop";
     if (room) view.updateRoom(room, me);
   }
@@ -275,9 +279,14 @@ function open(me, token = null) {
   socket.connect();
 }
 
+const OUT = {
+  kicked: "The host has put you out.",
+  faulty: "What you sent made the room fail, so you are out.",
+};
+
 const SENTENCES = {
   not_found: "That room is over.",
-  banned: "The host has put you out of that room.",
+  banned: "You were put out of that room.",
   bad_invite: "That invitation is not good any more.",
   full: "No seat is free.",
   not_enough: "It takes two to play.",

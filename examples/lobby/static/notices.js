@@ -15,7 +15,7 @@ export function notice(text) {
   setTimeout(() => line.remove(), SHOWN);
 }
 
-const REASONS = { kicked: "was put out", lost: "did not come back in time" };
+const REASONS = { kicked: "was put out", faulty: "was put out", lost: "did not come back in time" };
 
 const SENTENCES = {
   "room:joined": (view, { player }) => `${player.name} takes a seat`,

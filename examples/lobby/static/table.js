@@ -18,6 +18,13 @@ export function merge(target, patch) {
 const seconds = (told) => (told.seconds === null || told.seconds === undefined
   ? null : performance.now() + told.seconds * 1000);
 
+// A whole view as it came: what is left of it by then is counted from now on.
+export const received = (view) => ({
+  ...view,
+  until: seconds(view),
+  players: view.players.map((player) => ({ ...player, heldUntil: seconds(player) })),
+});
+
 const CHANGES = {
   "room:joined": (view, { player }) => ({
     ...view,
@@ -39,7 +46,7 @@ const CHANGES = {
   }),
   "room:ready": (view, { player, ready }) => ({ ...view, players: change(view.players, player, { ready }) }),
   "room:host": (view, { host }) => ({ ...view, host }),
-  "room:ready_check": (view, told) => ({ ...view, at_least: told.at_least }),
+  "room:ready_check": (view, told) => ({ ...view, at_least: told.at_least, until: seconds(told) }),
   "room:phase": (view, told) => ({
     ...view,
     phase: told.phase,

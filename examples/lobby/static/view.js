@@ -20,6 +20,7 @@ const PHASES = { open: "Waiting", countdown: "Starting", playing: "Playing", end
 const board = new Board(page.board);
 let listeners = {};
 let shown = null; // the room, with who looks at it
+let panelText = ""; // without the time that is left
 let longest = 1; // seconds of the round, as far as was seen
 
 export const listen = (more) => { listeners = { ...listeners, ...more }; };
@@ -280,8 +281,9 @@ function showPanel() {
   const there = room.players.filter(({ connected }) => connected).length;
   const enough = there >= (room.at_least ?? 2);
   page["panel-title"].textContent = isEnded ? winners() : self ? "Ready?" : "Waiting for the players";
-  page["panel-text"].textContent = isEnded ? endText(self, isHost)
+  panelText = isEnded ? endText(self, isHost)
     : enough ? "The round starts when everybody is ready." : "It takes two to play. Invite somebody, or wait for who comes.";
+  showPanelText();
   page.ready.hidden = !(isOpen && self);
   page.ready.textContent = self?.ready ? "Ready. Wait for me after all" : "I am ready";
   page.ready.ariaPressed = String(Boolean(self?.ready));
@@ -290,6 +292,20 @@ function showPanel() {
   page.invite.hidden = !self || room.players.length >= room.seats;
   page["take-seat"].hidden = Boolean(self) || room.players.length >= room.seats;
   showStandings(isEnded ? room.state.standings ?? [] : []);
+}
+
+function showPanelText() {
+  const closing = closesIn();
+  const text = closing === null ? panelText : `${panelText} The room closes in ${closing}.`;
+  if (page["panel-text"].textContent !== text) page["panel-text"].textContent = text;
+}
+
+// How long there is for a rematch, or for the first round: told when it matters.
+function closesIn() {
+  const { phase, until } = shown.room;
+  const left = until && Math.max(0, Math.ceil((until - performance.now()) / 1000));
+  if (left === null || left === undefined || (phase === "open" && left > 60)) return null;
+  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
 }
 
 function winners() {
@@ -316,7 +332,7 @@ function showStandings(standings) {
     bar.dataset.colour = colour;
     bar.style.setProperty("--part", tiles / most);
     item.append(make("b", "place", place), avatar(name, colour), make("span", "name", name),
-      make("span", "tiles", `${tiles} tiles · ${Math.round((tiles / all) * 100)} %`), bar);
+      make("span", "tiles", `${tiles} ${tiles === 1 ? "tile" : "tiles"} · ${Math.round((tiles / all) * 100)} %`), bar);
     return item;
   }));
 }
@@ -348,6 +364,7 @@ export function showCheer(id, word) {
 setInterval(() => {
   if (!shown) return;
   showCountdown();
+  showPanelText();
   if (shown.room.players.some(({ heldUntil }) => heldUntil)) showPlayers();
 }, 250);
 
