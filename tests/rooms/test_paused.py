@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -181,6 +182,21 @@ async def test_renewed(autojump_clock, errors) -> None:
         assert id in here.rooms.cells
         assert len(room.nursery) == 2  # that one, and the room's `run`
     assert errors == []
+
+
+async def test_renewed_too_late(mock_clock, errors) -> None:
+    """A renewal that comes when the time is up does not make a crash of it: the room is stopped."""
+    async with node(mock_clock, Busy) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        cell = here.room(id)
+        await stand_still(mock_clock)
+        cell.renewed(attrs.evolve(cell.lease, expires=trio.current_time() + LEASE))
+        await wait_all_tasks_blocked(0.01)
+        assert cell.is_fenced
+        assert cell.closing is None
+        assert id not in here.rooms.cells
+    errors.clear()
 
 
 async def test_nobody_else(mock_clock, errors) -> None:

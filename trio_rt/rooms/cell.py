@@ -204,7 +204,9 @@ class Cell:
             await trio.sleep_forever()
 
     def renewed(self, lease: Lease) -> None:
-        """There is more time."""
+        """There is more time; unless it was up already, and the room's tasks are cancelled."""
+        if not self.may_act:
+            return
         self.lease = lease
         if self.tasks is not None:
             self.tasks.run_until(self.last_moment)
