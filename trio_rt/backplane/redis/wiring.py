@@ -13,6 +13,7 @@ from trio_rt.backplane.redis.cluster_link import ClusterLink
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.epoch import EpochDial, Epochs
 from trio_rt.backplane.redis.keys import Keys
+from trio_rt.backplane.redis.slot_link import SlotLink
 from trio_rt.backplane.redis.slots import HOME, TAGS, partition_of, slot_of
 from trio_rt.backplane.redis.steady import CommandLink, SteadyLink
 from trio_rt.backplane.redis.subscriptions import Subscriptions
@@ -119,7 +120,7 @@ class ManyServers(Wiring):
 
     def link_at(self, tag: str) -> CommandLink:
         """See `Wiring`."""
-        return self._cluster.at(tag)
+        return SlotLink(self._cluster, slot_of(f"{{{tag}}}"))
 
     def subscriptions_at(self, tag: str, ignored: bytes) -> Subscriptions:
         """See `Wiring`. The link is at the primary that has their slot."""
