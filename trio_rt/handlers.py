@@ -58,12 +58,13 @@ class EventHandler:
     """How many arguments need no more than to be so many, as none is annotated; -1 if some are."""
     idempotent: Callable[..., Any] | None = None
     """Makes an idempotency key of the payload, so that a resend does not run again."""
-    is_plain: bool = attrs.field(init=False)
+    is_plain: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: self.concurrency == 1 and self.idempotent is None, takes_self=True
+        ),
+    )
     """Whether each event runs, and one after the other: what most handlers are."""
-
-    @is_plain.default
-    def _is_plain(self) -> bool:
-        return self.concurrency == 1 and self.idempotent is None
 
     def validate(self, arguments: list[Any]) -> Sequence[Any]:
         """The payload as the handler's annotations want it.
