@@ -361,7 +361,7 @@ async def test_server_whose_clock_has_gone_back(server: Valkey) -> None:
         assert await client.expect("said") == "in the future"
         server.client.hset(KEYS.clock(), "m", 1)
         plane: Any = backplane_of(one)
-        plane._subscriptions.reset("the test says so")
+        plane._home.subscriptions.reset("the test says so")
         await until(lambda: client.has_ended)
 
 
