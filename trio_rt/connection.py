@@ -227,6 +227,10 @@ class Connection(Flushable):
         events: list[Event] = []
         try:
             for message in self.transport.receive_nowait():
+                packet = self._engine.receive_event(message)
+                if packet is not None:
+                    events.append(packet)
+                    continue
                 for effect in self._engine.receive(message):
                     if type(effect) is Packet and effect.type == EVENT:
                         events.append(effect)

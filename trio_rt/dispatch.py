@@ -45,18 +45,21 @@ class Dispatcher:
         app: whose backplane knows the results of events that run once.
     """
 
-    __slots__ = ("_app", "_handlers", "_namespace")
+    __slots__ = ("_app", "_events", "_handlers", "_namespace")
 
     def __init__(self, namespace: str, handlers: Handlers, app: App) -> None:
         self._namespace = namespace
         self._handlers = handlers
+        self._events = handlers.events
         self._app = app
 
     def dispatch(self, socket: Socket, packet: Packet) -> Awaitable[None]:
         """Hands an event to its handler, to be awaited at once."""
         arguments: list[Any] = packet.data
         name: str | int = arguments.pop(0)
-        handler = self._handlers.events.get(name)
+        handler = self._events.get(name)
+        if handler is not None and handler.is_plain and not socket.sends_keys:
+            return self._handle(handler, socket, packet.id, arguments)
         if handler is None:
             name = str(name)  # to JavaScript a number and its digits are one name
             handler = self._handlers.events.get(name, self._handlers.any_event)
@@ -64,8 +67,6 @@ class Dispatcher:
                 return self._answer_unknown(socket, packet.id, name)
             if handler is self._handlers.any_event:
                 arguments.insert(0, name)
-        if handler.is_plain and not socket.sends_keys:
-            return self._handle(handler, socket, packet.id, arguments)
         handle: Handle = self._handle
         if socket.sends_keys or handler.idempotent is not None:
             handle = self._handle_once
@@ -81,7 +82,9 @@ class Dispatcher:
         This and `_handle_once` are one of the two doors where a program's exceptions stop.
         """
         try:
-            result = await handler.function(socket, *handler.validate(arguments))
+            is_unchecked = len(arguments) == handler.unchecked
+            values = arguments if is_unchecked else handler.validate(arguments)
+            result = await handler.function(socket, *values)
             if id is not None and result is not NO_ACK:
                 socket.acknowledge(id, result)
         except Exception as error:

@@ -61,7 +61,13 @@ def plain(messages):
 
 def decode(*pieces, limit=LIMIT, **options):
     decoder = FrameDecoder(max_message_bytes=limit, **options)
-    return plain([message for piece in pieces for message in decoder.receive(piece)])
+    return plain([message for piece in pieces for message in receive(decoder, piece)])
+
+
+def receive(decoder, piece):
+    """What a piece completes, as a transport asks for it."""
+    text = decoder.receive_short(piece)
+    return decoder.receive(piece) if text is None else [text]
 
 
 def failed(code):

@@ -238,3 +238,46 @@ def test_receive_anything(sent: list[str | bytes]) -> None:
         ends += sum(isinstance(effect, End) for effect in effects)
     assert ends <= 1
     assert (engine.state is EngineState.CLOSED) == (ends == 1)
+
+
+# --- The hot path says what the long way says
+
+EVENTS = ['42["e"]', '427["e",{"a":[1]}]', f'42{"1" * 15}["e"]']
+OTHERS: list[str | bytes] = [
+    *("42[]", "42[7]", '42["connect"]', '42["e"', '42"e"', "42", "427", f'42{"1" * 16}["e"]'),
+    *('42\u0663["e"]', '42-1["e"]', '42/n,["e"]', '42/,["e"]', '42["\\ud800"]'),
+    *("40", "40/n,", "41", "41/n,", '437["e"]', "3", "2", "6", "x", ""),
+    *('451-["e",{"_placeholder":true,"num":0}]', "b", "bAA==", b"x", b"4"),
+]
+PUT_OUT = "put out"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_event(event: str) -> None:
+    """An event of the main namespace is taken the short way, as it would be the long way."""
+    packet = open_engine().receive_event(event)
+    assert [packet] == list(open_engine().receive(event))
+    assert new_engine().receive_event(event) is None
+    assert closed_engine().receive_event(event) is None
+    assembling = open_engine()
+    assert list(assembling.receive('451-["e",{"_placeholder":true,"num":0}]')) == []
+    assert assembling.receive_event(event) is None
+
+
+@given(st.lists(st.sampled_from([*EVENTS * 4, *OTHERS, PUT_OUT]), max_size=12))
+def test_event_among_others(script: list[str | bytes]) -> None:
+    """What is taken the short way is what it would be the long way, whatever came before."""
+    short, long = open_engine(), open_engine()
+    for message in script:
+        if message is PUT_OUT:
+            short.multiplex.put_out("/", 1.0)
+            long.multiplex.put_out("/", 1.0)
+            continue
+        packet = short.receive_event(message)
+        found = list(short.receive(message)) if packet is None else [packet]
+        asked = list(long.receive(message))
+        assert [repr(effect) for effect in found] == [repr(effect) for effect in asked]
+        if found and isinstance(found[0], Connect) and isinstance(asked[0], Connect):
+            short.multiplex.accepted(found[0])
+            long.multiplex.accepted(asked[0])
+        assert short.state is long.state

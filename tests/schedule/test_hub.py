@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from trio_rt.schedule.bell import Bell
 from trio_rt.schedule.flusher import Flusher
 from trio_rt.schedule.hub import CROWD, EpollHub, Hub, Readable
 
@@ -18,16 +19,22 @@ class Member(Readable):
     def __init__(self) -> None:
         self.ours, self.peer = socket.socketpair()
         self.ours.setblocking(False)
+        self.readable = Bell()
         self.told: list[bool] = []
         """For each time that it became readable, whether the peer had hung up."""
         self.then: Callable[[], None] = lambda: None
+        self._has_hung_up = False
 
     def fileno(self) -> int:
         return self.ours.fileno()
 
-    def became_readable(self, has_hung_up: bool) -> None:
-        self.told.append(has_hung_up)
+    def missed(self) -> None:
+        self.told.append(self._has_hung_up)
+        self._has_hung_up = False
         self.then()
+
+    def hung_up(self) -> None:
+        self._has_hung_up = True
 
     def read(self) -> bytes:
         return self.ours.recv(65_536)

@@ -110,13 +110,12 @@ class FrameDecoder:
         self._fragments: Fragments | None = None  # the message that is not whole yet
         self._ended = False
 
-    def receive(self, data: bytes) -> list[Message]:
-        """All messages that `data` completes.
+    def receive_short(self, data: bytes) -> str | None:
+        """The hot path: the text of `data` if it is one short frame, alone and between messages.
 
-        After a `Close` or a `RemoteProtocolError`, which is always the last message, everything
-        that the peer may still send is ignored (1.4, 7.1.7).
+        Returns:
+            None if it is anything else, which `receive` has to be given then.
         """
-        # The hot path: one short masked text frame that came alone, between messages.
         if (
             1 < len(data) <= self._max_short_bytes
             and data[0] == _FINAL_TEXT
@@ -126,9 +125,17 @@ class FrameDecoder:
             and not self._ended
         ):
             try:
-                return [apply_mask(data[6:], data[2:6]).decode()]
+                return apply_mask(data[6:], data[2:6]).decode()
             except UnicodeDecodeError:
-                pass  # it is told below, as that of any frame
+                pass  # it is told as that of any frame
+        return None
+
+    def receive(self, data: bytes) -> list[Message]:
+        """All messages that `data` completes.
+
+        After a `Close` or a `RemoteProtocolError`, which is always the last message, everything
+        that the peer may still send is ignored (1.4, 7.1.7).
+        """
         messages: list[Message] = []
         if self._ended:
             return messages

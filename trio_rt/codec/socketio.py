@@ -97,6 +97,28 @@ def decode(text: str, start: int = 0) -> Packet:
     raise RemoteProtocolError("an unknown Socket.IO packet type")
 
 
+def decode_main_event(text: str, start: int = 0) -> Packet | None:
+    """The hot path: reads an EVENT of the main namespace that has no attachments.
+
+    Returns:
+        None if it is anything else, or wrong: `decode` says what.
+    """
+    at = start + 1
+    bracket = text.find("[", at)
+    digits = text[at:bracket]
+    if text[start:at] != "2" or bracket < at or len(digits) > MAX_ID_DIGITS:
+        return None
+    if digits and not (digits.isdigit() and digits.isascii()):
+        return None
+    try:
+        data = _read_list(text[bracket:])
+    except msgspec.DecodeError:
+        return None
+    if not data or type(data[0]) is not str or data[0] in RESERVED_EVENTS:
+        return None
+    return Packet(EVENT, "/", int(digits) if digits else None, data)
+
+
 def _decode_listed(text: str, at: int, kind: int, attachments: int = 0) -> Packet:
     """EVENT and ACK, whose data is always a list."""
     namespace, id = "/", None

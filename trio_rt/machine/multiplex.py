@@ -61,6 +61,7 @@ class Multiplex:
         "_max_namespaces",
         "_places",
         "deadline",
+        "hears_main",
     )
 
     def __init__(
@@ -71,6 +72,8 @@ class Multiplex:
         self._connect_timeout = connect_timeout
         self._places: dict[str, Place | Connect] = {}  # a request while it is being answered
         self._assembly: Assembly | None = None
+        self.hears_main = False
+        """Whether an event of the main namespace would be legal now; see `decode_main_event`."""
         self.deadline = now + connect_timeout
         """When `tick` wants to be called."""
 
@@ -114,6 +117,7 @@ class Multiplex:
         if self._places.get(request.namespace) is not request:
             return False
         self._places[request.namespace] = _CONNECTED
+        self._note_main()
         self.deadline = math.inf
         return True
 
@@ -133,6 +137,7 @@ class Multiplex:
         if len(put_out) >= self._max_namespaces:
             del self._places[put_out[0]]  # by now the client has heard of it
         self._places[namespace] = Place.PUT_OUT
+        self._note_main()
         self.check_deserted(now)
 
     def check_deserted(self, now: float) -> None:
@@ -170,6 +175,7 @@ class Multiplex:
         if place is Place.PUT_OUT:
             return NOTHING
         del self._places[packet.namespace]
+        self._note_main()
         return (Left(packet.namespace),)
 
     def _refuse_packet(self, packet: Packet) -> Sequence[Effect]:
@@ -183,6 +189,7 @@ class Multiplex:
         if packet.attachments > self._max_attachments:
             raise RemoteProtocolError(f"more than {self._max_attachments} attachments")
         self._assembly = Assembly(packet)
+        self._note_main()
         return NOTHING
 
     def _attach(self, buffer: bytes) -> Packet | None:
@@ -191,7 +198,11 @@ class Multiplex:
         packet = self._assembly.add(buffer)
         if packet is not None:
             self._assembly = None
+            self._note_main()
         return packet
+
+    def _note_main(self) -> None:
+        self.hears_main = self._assembly is None and self._places.get("/") is _CONNECTED
 
 
 def _violation(text: str) -> Sequence[Effect]:

@@ -22,13 +22,20 @@ class Readable(ABC):
 
     __slots__ = ()
 
+    readable: Bell
+    """Waited for by its reader; woken when bytes, or the end, have arrived."""
+
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor, while it is open."""
 
     @abstractmethod
-    def became_readable(self, has_hung_up: bool) -> None:
-        """Bytes, or the end, have arrived. Must not raise."""
+    def missed(self) -> None:
+        """Bytes, or the end, have arrived while its reader did not wait. Must not raise."""
+
+    @abstractmethod
+    def hung_up(self) -> None:
+        """The peer sends nothing more; told before the reader is woken. Must not raise."""
 
 
 class Hub(ABC):
@@ -103,7 +110,10 @@ class EpollHub(Hub):
             for descriptor, mask in ready:
                 member = members.get(descriptor)
                 if member is not None:
-                    member.became_readable(mask & hang_up != 0)
+                    if mask & hang_up:
+                        member.hung_up()
+                    if not member.readable.wake():
+                        member.missed()
 
     def close(self) -> None:
         """See `Hub`."""
@@ -154,7 +164,8 @@ class WatchingHub(Hub):
             while not scope.cancel_called:  # once removed, it has no descriptor to wait for
                 await trio.lowlevel.wait_readable(member.fileno())
                 self._flusher.tick += 1
-                member.became_readable(has_hung_up=False)
+                if not member.readable.wake():
+                    member.missed()
                 await received.wait()
 
 

@@ -48,13 +48,14 @@ class SocketWire(Wire, Readable):
         """The socket's descriptor."""
         return self._sock.fileno()
 
-    def became_readable(self, has_hung_up: bool) -> None:
-        """Wakes the reader, or whoever stands in for it."""
-        if has_hung_up:
-            self._has_hung_up = True
-        if not self.readable.wake():
-            self.readable.ring()
-            self.unread.ring()
+    def missed(self) -> None:
+        """See `Readable`. Wakes whoever stands in for the reader."""
+        self.readable.ring()
+        self.unread.ring()
+
+    def hung_up(self) -> None:
+        """See `Readable`."""
+        self._has_hung_up = True
 
     def receive_nowait(self) -> bytes:
         """See `Wire`."""

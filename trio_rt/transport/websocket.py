@@ -95,6 +95,9 @@ class WebSocketTransport(Transport):
         if not data:
             raise TransportClosed(reasons.TRANSPORT_CLOSE)
         self.received_bytes += len(data)
+        text = self._decoder.receive_short(data)
+        if text is not None:
+            return [text]
         messages = self._decoder.receive(data)
         for message in messages:
             kind = type(message)
