@@ -95,6 +95,54 @@ async def test_outcome_unknown(server: Valkey, may_repeat: bool) -> None:
             assert results[0].outcome_unknown
 
 
+@pytest.mark.parametrize("may_repeat", [False, True])
+async def test_outcome_of_several_unknown(server: Valkey, may_repeat: bool) -> None:
+    """The same holds for commands that stay together."""
+    async with open_proxy("127.0.0.1", server.port) as proxy, steady(proxy.port) as link:
+        proxy.delay = 0.05
+        results: list[Any] = []
+
+        async def increment() -> None:
+            commands = [("INCR", "n"), ("INCR", "n")]
+            call = lambda: link.call_all(commands, may_repeat=may_repeat)  # noqa: E731
+            results.append(await outcome(call))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(increment)
+            await until(lambda: server.client.get("n") == b"2")
+            proxy.reset()
+        if may_repeat:
+            assert results == [[3, 4]]
+        else:
+            assert results[0].outcome_unknown
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_stays_unknown(server: Valkey, count: int) -> None:
+    """What may have been done once is not known to be undone because it was not done again."""
+    async with (
+        open_proxy("127.0.0.1", server.port) as proxy,
+        steady(proxy.port, wait_timeout=0.3) as link,
+    ):
+        proxy.delay = 0.05
+        results: list[Any] = []
+
+        async def increment() -> None:
+            if count == 1:
+                call = lambda: link.call("INCR", "n", may_repeat=True)  # noqa: E731
+            else:
+                call = lambda: link.call_all([("INCR", "n")] * count, may_repeat=True)  # noqa: E731
+            results.append(await outcome(call))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(increment)
+            await until(lambda: int(server.client.get("n") or 0) == count)
+            proxy.refuse()
+            proxy.reset()
+        assert results[0].outcome_unknown
+        assert int(server.client.get("n") or 0) == count
+
+
 @pytest.mark.parametrize("way", [Proxy.cut, Proxy.reset, Proxy.stall])
 async def test_network_breaks(server: Valkey, way: Callable[[Proxy], None]) -> None:
     """Whichever way the network breaks, the link comes back, and nothing is done twice."""
@@ -140,6 +188,20 @@ async def test_server_becomes_a_replica(server: Valkey, own_server: Valkey) -> N
         assert await link.call("INCR", "n") == 1
         assert server.client.get("n") == b"1"
         assert await link.call_all([("INCR", "n"), ("GET", "n")]) == [2, b"2"]
+
+
+async def test_some_done(server: Valkey, own_server: Valkey) -> None:
+    """Of commands that stay together none is given again if the server has done any: the others'
+    errors are told. The next one goes to another server."""
+    async with open_proxy("127.0.0.1", own_server.port) as proxy, steady(proxy.port) as link:
+        own_server.client.set("n", "7")
+        own_server.client.replicaof("127.0.0.1", str(valkey.free_port()))
+        proxy.target = ("127.0.0.1", server.port)
+        done, refused = await link.call_all([("GET", "n"), ("INCR", "n")], may_repeat=True)
+        assert done == b"7"
+        assert isinstance(refused, redis.ReadOnlyError)
+        assert server.client.get("n") is None
+        assert await link.call("INCR", "n") == 1
 
 
 async def test_stays_a_replica(own_server: Valkey) -> None:
