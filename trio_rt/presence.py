@@ -8,6 +8,8 @@ Changes are gathered for a moment, so that a wave of joins is one event for each
 
 Neither is recovered: who comes back gets the state anew. Source: Phoenix's `Phoenix.Presence`,
 whose words and shapes these are.
+
+It is one long file because what is told, to whom, and when hangs on the same few rosters.
 """
 
 from __future__ import annotations

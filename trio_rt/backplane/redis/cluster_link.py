@@ -10,6 +10,8 @@
 
 A command is tried until `wait_timeout` is over, by the same rules as those of one server: one that
 certainly was not carried out is given again, one that may have been only if that does no harm.
+
+It is one long file because links, slots and redirections change each other with each reply.
 """
 
 import random
