@@ -21,6 +21,7 @@ from trio_rt.codec.socketio import (
     RESERVED_EVENTS,
     Packet,
     decode,
+    decode_main_event,
 )
 from trio_rt.errors import RemoteProtocolError
 
@@ -326,6 +327,15 @@ def test_encode_json_of_rich_values():
 def test_half_an_emoji(sent: str, received: str) -> None:
     """A surrogate that is alone, as JavaScript sends it, is replaced; pairs are left alone."""
     assert decode(sent).data == [received]
+
+
+@given(st.text() | st.text('[]{},:0123456789"\\ud8a').map(lambda text: f"2[{text}"))
+@example('2["e",' + "[" * 100_000)
+@example('2["\ud800"]')
+def test_main_event_never_raises(text: str) -> None:
+    """Whatever it is, it is an event of the main namespace, as `decode` reads it, or none."""
+    packet = decode_main_event(text)
+    assert packet is None or packet == decode(text)
 
 
 @given(

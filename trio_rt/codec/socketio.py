@@ -112,7 +112,7 @@ def decode_main_event(text: str, start: int = 0) -> Packet | None:
         return None
     try:
         data = _read_list(text[bracket:])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if not data or type(data[0]) is not str or data[0] in RESERVED_EVENTS:
         return None
