@@ -46,6 +46,9 @@ def test_one_server(url: str, kind: type) -> None:
         ("redis+cluster://a?x=1", "unknown in a Redis URL: x"),
         ("unix+cluster://a", "scheme"),
         ("redis://a:1,b:2", "redis.cluster"),
+        ("redis://a:1,[::1]:2", "redis.cluster"),
+        ("redis+cluster://a,[::1", "Invalid IPv6"),
+        ("redis+sentinel://[::1,a/ours", "Invalid IPv6"),
     ],
 )
 def test_misuse(url: str, why: str) -> None:

@@ -91,9 +91,14 @@ def read_url(url: str, *, tls: ssl.SSLContext | None = None) -> Address:
         MisuseError: if it is none of those, or has an option that is not known.
         OSError: if a certificate's file cannot be read.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise MisuseError(f"{error}. Write {_FORMS}") from error
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise MisuseError(f"{parts.scheme or 'no'} scheme of a Redis URL. Write {_FORMS}")
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise MisuseError(f"several hosts are no single server. Write {_FORMS}")
     if tls is not None and parts.scheme != "rediss":
         raise MisuseError("a TLS context needs a URL that begins with rediss://")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -119,6 +124,18 @@ def read_url(url: str, *, tls: ssl.SSLContext | None = None) -> Address:
         db=int(db),
         tls=tls,
     )
+
+
+def each_host(url: str) -> list[str]:
+    """A URL that names several hosts, as a URL for each of them.
+
+    They are taken apart before `urllib` sees them, which takes brackets at a host's start only.
+    """
+    scheme, slashes, rest = url.partition("://")
+    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    login, at_sign, hosts = rest[:end].rpartition("@")
+    before, behind = f"{scheme}{slashes}{login}{at_sign}", rest[end:]
+    return [f"{before}{host}{behind}" for host in hosts.split(",") if host]
 
 
 def _read_port(parts: SplitResult) -> int:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import attrs
 
-from trio_rt.backplane.redis.address import Address, read_url
+from trio_rt.backplane.redis.address import Address, each_host, read_url
 from trio_rt.backplane.redis.dial import Dial, DirectDial
 from trio_rt.backplane.redis.sentinel import SentinelDial
 from trio_rt.backplane.redis.settings import RedisSettings
@@ -42,7 +42,7 @@ def make_dial(
         MisuseError: if it is no such URL, or has an option that is not known.
         OSError: if a certificate's file cannot be read.
     """
-    scheme, _, kind = urlsplit(url).scheme.partition("+")
+    scheme, _, kind = url.partition("://")[0].partition("+")
     if kind == "sentinel" and scheme in ("redis", "rediss"):
         return _make_sentinel_dial(url, scheme, settings, tls)
     return DirectDial(read_url(url, tls=tls), settings)
@@ -51,10 +51,14 @@ def make_dial(
 def _make_sentinel_dial(
     url: str, scheme: str, settings: RedisSettings | None, tls: ssl.SSLContext | None
 ) -> SentinelDial:
-    parts = urlsplit(url)
-    who, _, hosts = parts.netloc.rpartition("@")
+    try:
+        urls = [urlsplit(one) for one in each_host(url)]
+    except ValueError as error:
+        raise MisuseError(f"{error}. Write {_FORM}") from error
+    parts = urls[0] if urls else urlsplit("")
+    who = parts.netloc.rpartition("@")[0]
     service, _, db = parts.path.strip("/").partition("/")
-    if not service or not hosts:
+    if not service:
         raise MisuseError(
             f"a URL of Sentinels has their addresses and the name of the service. Write {_FORM}"
         )
@@ -63,9 +67,8 @@ def _make_sentinel_dial(
     query = f"?{urlencode(options)}" if options else ""
     server = read_url(f"{scheme}://{who}@-/{db}{query}", tls=tls)
     rights = f"{quote(username, safe='')}:{quote(password, safe='')}@"
-    sentinels = [
-        _read_sentinel(f"{scheme}://{rights}{host}", server) for host in hosts.split(",") if host
-    ]
+    hosts = [one.netloc.rpartition("@")[2] for one in urls]
+    sentinels = [_read_sentinel(f"{scheme}://{rights}{host}", server) for host in hosts]
     return SentinelDial(sentinels, unquote(service), server, settings)
 
 

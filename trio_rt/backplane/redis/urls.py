@@ -1,14 +1,15 @@
 """Where Redis is, whatever kind of it: read from one URL.
 
-redis+cluster://[user:password@]host[:port],host[:port],...     some servers of a cluster
-rediss+cluster://...                                            the same by TLS
-anything else                                                   one server: see `dials.py`
+    redis+cluster://[user:password@]host[:port],host[:port],...     some servers of a cluster
+    rediss+cluster://...                                            the same by TLS
+    anything else                                                   one server: see `dials.py`
+
+User, password and TLS are the same for all servers of a cluster.
 """
 
 import ssl
-from urllib.parse import urlsplit, urlunsplit
 
-from trio_rt.backplane.redis.address import Address, read_url
+from trio_rt.backplane.redis.address import Address, each_host, read_url
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.dials import make_dial
 from trio_rt.backplane.redis.settings import RedisSettings
@@ -30,17 +31,16 @@ def read_servers(
         MisuseError: if it is none of those, or has an option that is not known.
         OSError: if a certificate's file cannot be read.
     """
-    parts = urlsplit(url)
-    scheme, _, kind = parts.scheme.partition("+")
-    if kind != "cluster" or scheme not in ("redis", "rediss"):
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis+cluster", "rediss+cluster"):
         return make_dial(url, settings, tls=tls)
-    login, _, hosts = parts.netloc.rpartition("@")
     seeds: list[Address] = []
-    for host in filter(None, hosts.split(",")):
-        netloc = f"{login}@{host}" if login else host
-        query = "" if seeds else parts.query  # a certificate's file is read once
-        one = urlunsplit((scheme, netloc, parts.path, query, ""))
-        seeds.append(read_url(one, tls=seeds[0].tls if seeds else tls))
+    for one in each_host(url):
+        plain = one.replace("+cluster", "", 1)
+        if seeds:  # a certificate's file is read once
+            seeds.append(read_url(plain.partition("?")[0], tls=seeds[0].tls))
+        else:
+            seeds.append(read_url(plain, tls=tls))
     if not seeds:
         raise MisuseError(
             "a URL of a cluster has the addresses of some of its servers. Write "
