@@ -1,53 +1,47 @@
-"""A server whose settings would lose what we keep there is found out at the start."""
+"""A server whose settings or keys are not right for us is found out at the start."""
 
-from collections.abc import AsyncGenerator
+import logging
 
 import pytest
 import trio
 
 from tests.backplane.redis.conftest import QUICK
+from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
-from trio_rt.backplane.redis.address import read_url
-from trio_rt.backplane.redis.checks import check_schema, find_risk
-from trio_rt.backplane.redis.dial import DirectDial
-from trio_rt.backplane.redis.keys import Keys
-from trio_rt.backplane.redis.steady import SteadyLink
+from trio_rt.backplane.redis import RedisBackplane
+from trio_rt.config import Config
 from trio_rt.errors import BackplaneRefused
 
 
-@pytest.fixture
-async def link(own_server: Valkey) -> AsyncGenerator[SteadyLink]:
-    link = SteadyLink(DirectDial(read_url(own_server.url), QUICK), "test")
+async def start(server: Valkey) -> None:
+    """Runs a node until it is ready."""
+    plane = RedisBackplane.from_url(server.url, settings=QUICK)
+    plane.open(Config())
     async with trio.open_nursery() as nursery:
-        await nursery.start(link.run)
-        yield link
+        nursery.start_soon(plane.run)
+        await until(lambda: plane.is_ready)
         nursery.cancel_scope.cancel()
 
 
-async def test_eviction(link: SteadyLink, own_server: Valkey) -> None:
-    """A server that may drop keys is a risk; one that may not, or has no limit, is none."""
-    assert await find_risk(link) is None
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+async def test_eviction(own_server: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that may drop keys is warned of; one that may not is not."""
+    await start(own_server)
+    assert not any("maxmemory" in line for line in warnings(caplog))
     own_server.client.config_set("maxmemory-policy", "allkeys-lru")
-    assert await find_risk(link) is None
-    own_server.client.config_set("maxmemory", "100mb")
-    risk = await find_risk(link)
-    assert risk is not None
-    assert "noeviction, not allkeys-lru" in risk
-    own_server.client.config_set("maxmemory-policy", "noeviction")
-    assert await find_risk(link) is None
+    await start(own_server)
+    assert sum("maxmemory-policy is allkeys-lru" in line for line in warnings(caplog)) == 1
 
 
-async def test_no_right_to_look(link: SteadyLink, own_server: Valkey) -> None:
-    """Where we may not look, that is the risk."""
-    own_server.client.acl_setuser("default", commands=["-info"])
-    assert "no right" in str(await find_risk(link))
-
-
-async def test_schema(link: SteadyLink, own_server: Valkey) -> None:
+async def test_schema(own_server: Valkey) -> None:
     """Keys of another version are refused; those of ours, and new ones, are not."""
-    await check_schema(link)
-    await check_schema(link)
-    own_server.client.set(Keys().of("ver"), "0")
-    with pytest.raises(BackplaneRefused, match="another prefix"):
-        await check_schema(link)
-    await check_schema(link, Keys("other"))
+    await start(own_server)
+    await start(own_server)
+    own_server.client.set("rt:ver", "0")
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(BackplaneRefused, match="another prefix"), flatten_subgroups=True
+    ):
+        await start(own_server)
