@@ -448,6 +448,8 @@ class Cell:
             return
         self.excused = error
         now = trio.current_time()
+        # Not forgotten with the player, who could go and come back; but no longer than it counts.
+        self._faults = {id: of for id, of in self._faults.items() if now - of[-1] <= period}
         faults = self._faults.setdefault(player.id, deque(maxlen=limit))
         faults.append(now)
         if len(faults) == limit and now - faults[0] <= period:
