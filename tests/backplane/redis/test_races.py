@@ -376,3 +376,23 @@ async def test_server_that_is_another_one(server: Valkey) -> None:
         back = await one.open()
         await back.connect(auth=claim)
         assert back.claim()["pid"] != claim["pid"]
+
+
+async def test_event_that_comes_both_ways(server: Valkey) -> None:
+    """An event for what may be a socket is taken once, by whichever channels it comes: a cluster's
+    server does not count who listens to a room elsewhere, and tells all nodes as well."""
+    room = "r" * 20
+    channel = KEYS.channel(LogName("/", room))
+    async with running(server) as plane:
+        plane.begin_namespace("/")
+        await plane.subscribe("/", room)
+        with server.client.pubsub(ignore_subscribe_messages=True) as listener:
+            listener.subscribe(channel)
+            await until(lambda: listener.get_message() or listener.subscribed)
+            await plane.publish(Envelope("/", (room,), (), Encoded(b'2["e"]')))
+            heard: list[Any] = []
+            await until(lambda: heard.append(listener.get_message()) or heard[-1])  # type: ignore[func-returns-value]
+        assert len(plane.receive_nowait()) == 1
+        server.client.publish(KEYS.wide(), heard[-1]["data"])
+        await plane.publish(Envelope("/", (room,), (), Encoded(b'2["last"]')))
+        assert [event.packet.text for event in plane.receive_nowait()] == [b'2["last"]']  # type: ignore[union-attr]
