@@ -62,7 +62,7 @@ class Dispatcher:
             return self._handle(handler, socket, packet.id, arguments)
         if handler is None:
             name = str(name)  # to JavaScript a number and its digits are one name
-            handler = self._handlers.events.get(name, self._handlers.any_event)
+            handler = self._events.get(name, self._handlers.any_event)
             if handler is None:
                 return self._answer_unknown(socket, packet.id, name)
             if handler is self._handlers.any_event:

@@ -121,14 +121,7 @@ def decode_main_event(text: str, start: int = 0) -> Packet | None:
 
 def _decode_listed(text: str, at: int, kind: int, attachments: int = 0) -> Packet:
     """EVENT and ACK, whose data is always a list."""
-    namespace, id = "/", None
-    bracket = text.find("[", at)
-    if bracket != at:
-        digits = text[at:bracket]
-        if digits.isdigit() and 0 < bracket - at <= MAX_ID_DIGITS and digits.isascii():
-            id = int(digits)  # the hot path: an event of the main namespace
-        else:
-            namespace, id, bracket = _decode_address(text, at)
+    namespace, id, bracket = _decode_address(text, at)
     try:
         data: list[Any] = _read_list(text[bracket:])
     except msgspec.DecodeError:
