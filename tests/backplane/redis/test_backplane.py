@@ -197,5 +197,5 @@ async def test_somebody_elses(both: list[Host]) -> None:
         await thief.connect(auth={"user": "mallory", **claim})
         assert thief.claim()["pid"] != claim["pid"]
         guess = await host.open()
-        await guess.connect(auth={"user": "alice", "pid": claim["pid"][:-1] + "x"})
+        await guess.connect(auth={"user": "alice", "pid": claim["pid"].swapcase()})
         assert guess.claim()["pid"] != claim["pid"]
