@@ -71,7 +71,10 @@ __all__ = [
 
 _FINAL_TEXT = FIN | TEXT
 _MASKED_16 = MASKED | LENGTH_16
-_SHORT_HEAD_BYTES = 6  # of a masked frame of up to 125 bytes
+_SHORT_HEADS = (b"no frame",) * 6 + tuple(
+    bytes((_FINAL_TEXT, MASKED | size)) for size in range(LENGTH_16)
+)
+"""How a masked text frame begins that is alone, by the bytes that it has with its head of 6."""
 
 
 class FrameDecoder:
@@ -93,7 +96,7 @@ class FrameDecoder:
         "_from_client",
         "_held",
         "_max_message_bytes",
-        "_max_short_bytes",
+        "_short_heads",
         "_wanted",
     )
 
@@ -101,14 +104,14 @@ class FrameDecoder:
         self, *, max_message_bytes: int, from_client: bool = True, compression: bool = False
     ) -> None:
         self._max_message_bytes = max_message_bytes
-        short = _SHORT_HEAD_BYTES + min(max_message_bytes, LENGTH_16 - 1)
-        self._max_short_bytes = short if from_client else 0  # of a frame that is taken at once
         self._from_client = from_client
         self._compression = compression
         self._held: bytearray | None = None  # the start of a frame that is not whole yet
         self._wanted = 0  # bytes of it that must be here to get any further
         self._fragments: Fragments | None = None  # the message that is not whole yet
         self._ended = False
+        self._short_heads: tuple[bytes, ...] = ()  # of the frames that `receive_short` takes now
+        self._note_between()
 
     def receive_short(self, data: bytes) -> str | None:
         """The hot path: the text of `data` if it is one short frame, alone and between messages.
@@ -116,14 +119,9 @@ class FrameDecoder:
         Returns:
             None if it is anything else, which `receive` has to be given then.
         """
-        if (
-            1 < len(data) <= self._max_short_bytes
-            and data[0] == _FINAL_TEXT
-            and data[1] - MASKED == len(data) - _SHORT_HEAD_BYTES
-            and self._held is None
-            and self._fragments is None
-            and not self._ended
-        ):
+        size = len(data)
+        heads = self._short_heads
+        if size < len(heads) and data[:2] == heads[size]:
             try:
                 return apply_mask(data[6:], data[2:6]).decode()
             except UnicodeDecodeError:
@@ -187,6 +185,7 @@ class FrameDecoder:
             # Now it is a value: its traceback would tie these frames and messages into a cycle.
             messages.append(error.with_traceback(None))
             self._end()
+        self._note_between()
         return messages
 
     def _decode_frame(self, data: bytes | bytearray, position: int, messages: list[Message]) -> int:
@@ -294,6 +293,12 @@ class FrameDecoder:
         else:
             messages.append(parse_close(payload))
             self._end()
+
+    def _note_between(self) -> None:
+        """Notes whether a short frame may be taken at once: nothing is half here, or over."""
+        self._short_heads = ()
+        if self._from_client and self._held is None and self._fragments is None and not self._ended:
+            self._short_heads = _SHORT_HEADS[: 6 + self._max_message_bytes + 1]
 
     def _end(self) -> None:
         """Ignores what may still come, and keeps nothing."""

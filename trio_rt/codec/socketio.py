@@ -97,18 +97,22 @@ def decode(text: str, start: int = 0) -> Packet:
     raise RemoteProtocolError("an unknown Socket.IO packet type")
 
 
-def decode_main_event(text: str, start: int = 0) -> Packet | None:
-    """The hot path: reads an EVENT of the main namespace that has no attachments.
+def decode_main_event(text: str, start: int) -> Packet | None:
+    """The hot path: reads an EVENT of the main namespace.
+
+    Args:
+        text: holds the packet.
+        start: where it goes on behind its type, which the caller has read.
 
     Returns:
-        None if it is anything else, or wrong: `decode` says what.
+        None if it is for another namespace, or wrong: `decode` says what.
     """
-    at = start + 1
-    bracket = text.find("[", at)
-    digits = text[at:bracket]
-    if text[start:at] != "2" or bracket < at or len(digits) > MAX_ID_DIGITS:
-        return None
-    if digits and not (digits.isdigit() and digits.isascii()):
+    bracket = text.find("[", start)
+    digits = text[start:bracket]
+    id = None
+    if digits.isdigit() and digits.isascii() and len(digits) <= MAX_ID_DIGITS:
+        id = int(digits)
+    elif bracket != start:
         return None
     try:
         data = _read_list(text[bracket:])
@@ -116,7 +120,7 @@ def decode_main_event(text: str, start: int = 0) -> Packet | None:
         return None
     if not data or type(data[0]) is not str or data[0] in RESERVED_EVENTS:
         return None
-    return Packet(EVENT, "/", int(digits) if digits else None, data)
+    return Packet(EVENT, "/", id, data)
 
 
 def _decode_listed(text: str, at: int, kind: int, attachments: int = 0) -> Packet:

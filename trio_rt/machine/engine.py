@@ -16,11 +16,14 @@ from collections.abc import Sequence
 
 from trio_rt import reasons
 from trio_rt.codec import engineio
-from trio_rt.codec.socketio import Packet, decode_main_event
+from trio_rt.codec.socketio import EVENT, Packet, decode_main_event
 from trio_rt.errors import RemoteProtocolError
 from trio_rt.machine.effects import Effect, End, SendPing
 from trio_rt.machine.heartbeat import Beat, Heartbeat
 from trio_rt.machine.multiplex import NOTHING, Multiplex
+
+_EVENT_TYPES = f"{engineio.MESSAGE}{EVENT}"
+"""How a message begins that is an event without attachments."""
 
 _MEANINGLESS = frozenset({engineio.OPEN, engineio.CLOSE, engineio.UPGRADE, engineio.NOOP})
 
@@ -66,8 +69,8 @@ class Engine:
         Returns:
             None if it is anything else, which `receive` has to be given then.
         """
-        if message[:1] == "4" and self.multiplex.hears_main and self.state is _OPEN:
-            return decode_main_event(message, 1)  # type: ignore[arg-type]  # "4" is no bytes
+        if message[:2] == _EVENT_TYPES and self.multiplex.hears_main and self.state is _OPEN:
+            return decode_main_event(message, 2)  # type: ignore[arg-type]  # "42" is no bytes
         return None
 
     def receive(self, message: str | bytes) -> Sequence[Effect]:
