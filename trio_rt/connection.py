@@ -68,10 +68,10 @@ class Connection(Flushable):
         "_inbox",
         "_is_marked",
         "_is_reading",
+        "_joined_bytes",
         "_nursery",
         "_outbox",
         "_pending",
-        "_pending_bytes",
         "_pinged",
         "_tick",
         "_unweighed_bytes",
@@ -108,7 +108,7 @@ class Connection(Flushable):
         self._inbox: Inbox[Event] | None = None
         self._outbox: Outbox | None = None
         self._pending: list[bytes] = []  # leaves with the next flush
-        self._pending_bytes = 0
+        self._joined_bytes = 0  # of what waits behind the first
         self._is_marked = False  # the flusher knows
         self._is_reading = False  # the reader waits for the wire, no handler holds it up
         self._dropped = 0
@@ -338,11 +338,12 @@ class Connection(Flushable):
             self._put(data, policy)
             return
         self._pending.append(data)
-        self._pending_bytes += len(data)
         if not self._is_marked:
             self._is_marked = True
             self._flusher.mark(self)
-        if self._pending_bytes > WRITE_BYTES:
+            return
+        self._joined_bytes += len(data)
+        if self._joined_bytes > WRITE_BYTES:
             self._send_pending()
 
     def flush(self) -> None:
@@ -366,7 +367,7 @@ class Connection(Flushable):
 
     def _send_pending(self) -> None:
         pending = self._pending
-        self._pending_bytes = 0
+        self._joined_bytes = 0
         if self.transport.is_blocked:
             for data in pending:
                 self._put(data, CLOSE)
