@@ -11,7 +11,8 @@
 | `kind.py` | a `Room` class as it was read when it was registered |
 | `cell.py` | one room on the node that owns it: who is in it, what waits, what is told |
 | `life.py` | one life of a room's object, from its start or restart to its end or crash |
-| `tasks.py`, `ticks.py`, `timers.py` | what runs within a life |
+| `tasks.py`, `ticks.py` | what runs within a life |
+| `inbox.py`, `inputs.py` | what waits for a room: requests, and what players send for its ticks |
 | `saved.py` | what outlives a life, and a node |
 | `rooms.py` | all rooms of a namespace on this node: created, kept, ended |
 | `finder.py` | asking a room, wherever it is; making it go on here |
@@ -22,9 +23,10 @@
 | `wire.py` | the events by which clients use all of this |
 """
 
+from trio_rt.rooms.inputs import Input
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.room import Room, on
 from trio_rt.rooms.rooms import Rooms
-from trio_rt.rooms.ticks import Input, Tick
+from trio_rt.rooms.ticks import Tick
 
 __all__ = ["Input", "Player", "Room", "Rooms", "Tick", "on"]

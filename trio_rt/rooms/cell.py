@@ -18,11 +18,13 @@ import msgspec
 import trio
 
 from trio_rt.backplane.base import Envelope, Lease
+from trio_rt.codec.room_requests import Event
 from trio_rt.errors import BackplaneError, LocalError, Refuse
 from trio_rt.log import log
 from trio_rt.machine import delta
 from trio_rt.machine.lobby import Lobby
 from trio_rt.machine.lobby_effects import (
+    NOT_HERE,
     Held,
     LobbyEffect,
     Phase,
@@ -36,11 +38,12 @@ from trio_rt.policies import Latest
 from trio_rt.reasons import Reason
 from trio_rt.rooms import saved
 from trio_rt.rooms.inbox import RoomInbox
+from trio_rt.rooms.inputs import Input, Inputs
 from trio_rt.rooms.keeping import MARGIN
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.saved import SavedMember, SavedRoom
 from trio_rt.rooms.tasks import RoomNursery
-from trio_rt.rooms.ticks import Input, Pace
+from trio_rt.rooms.ticks import Pace
 from trio_rt.schedule.bell import Bell
 from trio_rt.target import Target
 
@@ -51,9 +54,6 @@ if TYPE_CHECKING:
 
 CHANNEL = "^"
 """Before a room's id: the name of what its members' sockets are in."""
-
-MAX_INPUTS = 64
-"""Inputs of one player that wait for a tick; more are refused with the code `busy`."""
 
 _BETWEEN_GAMES = frozenset({Phase.COUNTDOWN, Phase.ENDED})
 
@@ -120,6 +120,10 @@ class Cell:
         """What the backplane does not have yet."""
         self.keeper_bell = Bell()
         """Rings when something is to be saved, or it is over."""
+        self.is_idle = False
+        """Whether its task waits for something to do."""
+        self.inputs = Inputs()
+        """What players have sent for the next tick, or their turn."""
         self.version = 0
         self.shown: Any = {}
         """The state that members have seen, at this version; they have no members that are null."""
@@ -160,8 +164,6 @@ class Cell:
         """The last crash that is some player's matter, and not that of the room's budget."""
         self._faults: dict[str, deque[float]] = {}  # crashes within the period, by player
         self._turn: tuple[str, float] | None = None  # whose it is, and until when
-        self._inputs: list[Input] = []
-        self._input_came = trio.Event()
         self._phase_changed = trio.Event()
         self._last_saved: bytes | None = None
 
@@ -330,7 +332,7 @@ class Cell:
         self._phase_changed = trio.Event()
         for bell in self.clocks:
             bell.ring()
-        self.wake_turns()
+        self.inputs.wake()
 
     def hold(self, player: Player, seconds: float) -> None:
         """A player's seat is held for so long; members are told if it is held already."""
@@ -385,36 +387,52 @@ class Cell:
         while self.lobby.phase is phase:
             await self._phase_changed.wait()
 
-    # What players send for ticks and turns
+    # What players send
 
-    def put_input(self, input: Input) -> None:
-        """A player sent something for the next tick; raises `Refuse` if that was too much.
+    def sender(self, asked: Event) -> Player:
+        """Who sent an event for the room; raises `Refuse` if it may not send this one."""
+        player = self.member(asked.player)
+        if player.watches and asked.event not in self.kind.for_spectators:
+            raise Refuse("spectator", f"those who watch cannot send {asked.event!r}")
+        return player
+
+    def member(self, id: str) -> Player:
+        """Somebody who is here; raises `Refuse` if nobody with this id is."""
+        player = self.members.get(id)
+        if player is None:
+            raise Refuse(NOT_HERE.code, "you are not in this room")
+        return player
+
+    def takes_at_once(self, asked: Event) -> bool:
+        """Whether this is an input that can be taken without the room's task: nothing that came
+        before is waiting, or being done."""
+        return (
+            self.is_idle
+            and asked.event in self.kind.inputs
+            and not (self.effects or len(self.inbox) or self.closing)
+            and self.may_act
+        )
+
+    def take_input(self, asked: Event) -> None:
+        """Keeps an input for the next tick, or for its player's turn.
 
         What comes before a game, or after one, counts in none.
+
+        Raises:
+            Refuse: if it is wrong, or one too many.
         """
-        if self.lobby.phase in _BETWEEN_GAMES:
-            return
-        if sum(1 for waiting in self._inputs if waiting.player is input.player) >= MAX_INPUTS:
-            raise Refuse("busy", f"more than {MAX_INPUTS} inputs wait for the next tick")
-        self._inputs.append(input)
-        self._input_came.set()
-        self._input_came = trio.Event()
-
-    def take_inputs(self) -> tuple[Input, ...]:
-        """Removes what players have sent."""
-        inputs, self._inputs = tuple(self._inputs), []
-        return inputs
-
-    def forget_inputs(self) -> None:
-        """A life ends: what it has not taken is gone with it."""
-        self._inputs.clear()
+        player = self.sender(asked)
+        [value] = self.kind.inputs[asked.event].validate(asked.arguments)
+        self.active_at = trio.current_time()
+        if self.lobby.phase not in _BETWEEN_GAMES:
+            self.inputs.put(Input(player, asked.event, value))
 
     async def turn(
         self, player: Player, within: float, events: Iterable[str] | None
     ) -> Input | None:
         """Waits for one input of a player; see `Room.turn`."""
         wanted = None if events is None else frozenset(events)
-        self._inputs = [input for input in self._inputs if input.player is not player]
+        self.inputs.forget(player)
         await self.announce("room:turn", {"player": player.id, "seconds": within})
         await self.assure()
         phase = self.lobby.phase
@@ -422,22 +440,17 @@ class Cell:
         try:
             with trio.move_on_after(within):
                 while player.id in self.lobby.players and self.lobby.phase is phase:
-                    for at, input in enumerate(self._inputs):
-                        if input.player is player and (wanted is None or input.event in wanted):
-                            await self.assure()
-                            return self._inputs.pop(at)
-                    await self._input_came.wait()
+                    input = self.inputs.take_one(player, wanted)
+                    if input is not None:
+                        await self.assure()
+                        return input
+                    await self.inputs.wait()
             await trio.lowlevel.checkpoint()
             await self.assure()
             return None
         finally:
             if self._turn is turn:
                 self._turn = None
-
-    def wake_turns(self) -> None:
-        """Somebody has left, or the game has ended: whoever waits for a turn looks again."""
-        self._input_came.set()
-        self._input_came = trio.Event()
 
     # Who makes it fail
 

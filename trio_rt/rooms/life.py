@@ -37,7 +37,6 @@ from trio_rt.dispatch import NO_ACK
 from trio_rt.errors import Refuse
 from trio_rt.log import new_error_id
 from trio_rt.machine.lobby_effects import (
-    NOT_HERE,
     NOT_HOST,
     Held,
     HostChanged,
@@ -58,7 +57,6 @@ from trio_rt.rooms.endings import UNKNOWN
 from trio_rt.rooms.inbox import Reply
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.tasks import RoomNursery
-from trio_rt.rooms.ticks import Input
 
 _VIEW: Any = object()
 """The answer that is the whole view of the room, as it is then."""
@@ -102,7 +100,7 @@ class Life:
                 failed = False
                 raise
         finally:
-            cell.forget_inputs()
+            cell.inputs.forget_all()
             if not failed and cell.closing is None and cell.may_act:
                 cell.take_snapshot(self._room.snapshot())
             cell.tasks = None
@@ -161,8 +159,12 @@ class Life:
         """Until there is something to do; time does some of it."""
         cell = self._cell
         deadline = min(cell.lobby.deadline, cell.snapshot_due, self._bedtime)
-        with trio.move_on_at(deadline):
-            await cell.inbox.bell.wait()
+        cell.is_idle = True
+        try:
+            with trio.move_on_at(deadline):
+                await cell.inbox.bell.wait()
+        finally:
+            cell.is_idle = False
         now = trio.current_time()
         if now >= cell.lobby.deadline:
             cell.decide(cell.lobby.tick(now))
@@ -258,7 +260,7 @@ class Life:
     async def _arrive(self, asked: Arrive) -> Any:
         """The socket of somebody who has a place hears us now."""
         cell = self._cell
-        player = self._member(asked.player)
+        player = self._cell.member(asked.player)
         hook, player.arriving = player.arriving, None
         if hook == "on_join":
             event = "room:watching" if player.watches else "room:joined"
@@ -291,21 +293,18 @@ class Life:
 
     def _back(self, told: Back) -> Any:
         """A socket is there again."""
-        player = self._member(told.player)
+        player = self._cell.member(told.player)
         player.sockets[told.sid] = (told.node, told.seq)
         self._cell.decide(self._cell.lobby.returned(player.id, trio.current_time()))
         self._cell.note_change()
         return _VIEW
 
     async def _event(self, asked: Event) -> Any:
-        kind, player = self._cell.kind, self._member(asked.player)
-        name = asked.event
-        if player.watches and name not in kind.for_spectators:
-            raise Refuse("spectator", f"those who watch cannot send {name!r}")
+        cell, kind, name = self._cell, self._cell.kind, asked.event
         if name in kind.inputs:
-            [value] = kind.inputs[name].validate(asked.arguments)
-            self._cell.put_input(Input(player, name, value))
+            cell.take_input(asked)
             return None
+        player = cell.sender(asked)
         handler = kind.handlers.get(name)
         if handler is None:
             raise Refuse("unknown_event", f"rooms of kind {kind.name} have no event {name[:100]!r}")
@@ -315,12 +314,12 @@ class Life:
         except Refuse:
             raise
         except Exception as error:
-            self._cell.blame(player, error)
+            cell.blame(player, error)
             raise
 
     def _order(self, order: Order) -> Any:
         cell, lobby, now = self._cell, self._cell.lobby, trio.current_time()
-        me = self._member(order.player).id
+        me = self._cell.member(order.player).id
         match order.what:
             case "state":
                 return _VIEW
@@ -349,12 +348,6 @@ class Life:
                 return {"seconds": cell.rules.reservation}
             case _:
                 raise Refuse("unknown_event", f"rooms cannot {order.what[:100]!r}")
-
-    def _member(self, id: str) -> Player:
-        player = self._cell.members.get(id)
-        if player is None:
-            raise Refuse(NOT_HERE.code, "you are not in this room")
-        return player
 
     # Effects
 
@@ -400,7 +393,9 @@ class Life:
         """Somebody is gone, or did not come."""
         cell, reason = self._cell, endings.OF_WHY[why]
         player = cell.members.pop(id, None)
-        cell.wake_turns()
+        if player is not None:
+            cell.inputs.forget(player)
+        cell.inputs.wake()
         sids = () if player is None else tuple(player.sockets)
         if player is not None and player.arriving == "on_join":
             cell.rooms.doors.show_out(cell, sids)

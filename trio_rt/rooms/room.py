@@ -19,9 +19,10 @@ from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.restarts import Restart
 from trio_rt.reasons import Reason
 from trio_rt.rooms import endings
+from trio_rt.rooms.inputs import Input
 from trio_rt.rooms.player import Player
 from trio_rt.rooms.tasks import RoomNursery
-from trio_rt.rooms.ticks import Input, Pace, Ticks
+from trio_rt.rooms.ticks import Pace, Ticks
 from trio_rt.target import Target
 
 if TYPE_CHECKING:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from trio_rt.errors import MisuseError
 from trio_rt.machine.lobby_effects import Phase
-from trio_rt.rooms.player import Player
+from trio_rt.rooms.inputs import Input
 from trio_rt.schedule.bell import Bell
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ SLOTS_PER_SECOND = 1000
 """About how many instants there are at which ticks may be due, for each pace."""
 
 _PLAYING = Phase.PLAYING
-
-
-@attrs.frozen
-class Input:
-    """What a player sent for the next tick."""
-
-    player: Player
-    event: str
-    value: Any
-    """The payload, validated."""
 
 
 @attrs.frozen
@@ -101,7 +91,7 @@ class Ticks:
         """Waits for the next tick. Always a checkpoint."""
         before, number = self._number, self._number + 1
         if number == 0:
-            self._cell.forget_inputs()
+            self._cell.inputs.forget_all()
         now = trio.current_time()
         passed = (now - self._due(0)) * self._hz
         if passed >= number + 1:  # more than a tick too late: the newest that is due counts
@@ -116,7 +106,7 @@ class Ticks:
             raise StopAsyncIteration
         self._number = number
         self._cell.pace.note(trio.current_time() - due, number - before - 1)
-        return Tick(number, due, (number - before) / self._hz, self._cell.take_inputs())
+        return Tick(number, due, (number - before) / self._hz, self._cell.inputs.take())
 
     def _due(self, number: int) -> float:
         return (self._first + number * self._slots) / (self._hz * self._slots)
