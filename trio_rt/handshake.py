@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 
 import attrs
 import h11
+import trio
 
 from trio_rt.codec import deflate
 from trio_rt.codec.frames import FrameDecoder
 from trio_rt.codec.upgrade import Refusal, Upgrade, read_upgrade, upgrade_response
 from trio_rt.config import Config
+from trio_rt.errors import TransportClosed
+from trio_rt.reasons import TRANSPORT_ERROR
 from trio_rt.session import Request
 from trio_rt.transport.websocket import WebSocketTransport
 from trio_rt.transport.wire import Wire
@@ -40,10 +43,16 @@ class Opening:
             config: says whether messages are compressed, and how large they may be.
 
         Raises:
-            TransportClosed: if the client has gone.
+            TransportClosed: if the client has gone, or does not read the answer.
         """
         extensions = deflate.negotiate(self.upgrade.extensions) if config.compression else None
-        await wire.send_all(upgrade_response(self.upgrade, extensions=extensions))
+        answer = upgrade_response(self.upgrade, extensions=extensions)
+        sent = wire.send_nowait(answer)
+        if sent < len(answer):  # hardly ever, so that the usual handshake needs no scope
+            with trio.move_on_after(config.handshake_timeout) as scope:
+                await wire.send_all(answer[sent:])
+            if scope.cancelled_caught:
+                raise TransportClosed(TRANSPORT_ERROR.because("it does not read its handshake"))
         is_compressed = extensions is not None
         decoder = FrameDecoder(
             max_message_bytes=config.max_payload_bytes, compression=is_compressed

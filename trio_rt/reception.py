@@ -145,8 +145,7 @@ class Reception:
     async def _connect(self, wire: SocketWire, opening: Opening, received: bytes) -> Session:
         """Completes the handshake: the request becomes a WebSocket."""
         app = self._app
-        with trio.fail_after(app.config.handshake_timeout):
-            transport = await opening.open(wire, received, app.config)
+        transport = await opening.open(wire, received, app.config)
         sid = secrets.token_urlsafe(15)
         connection = Connection(sid, transport, app.config, app.flusher, app.wheel)
         self._freeze_if_grown()

@@ -41,6 +41,7 @@ class Listener:
 
     def __init__(self, sock: socket.socket, is_full: Callable[[], bool]) -> None:
         self._sock = sock
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         self._is_full = is_full
         self._sparing = Sparing()
 
@@ -88,7 +89,7 @@ class Listener:
                     await trio.sleep(_PAUSE)
                 return  # anything else: the client was gone again
             sock.setblocking(False)
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
+            if self._is_tcp:
                 # Small frames leave at once, and do not wait for the peer's delayed ACK.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._is_full():

@@ -123,8 +123,9 @@ def _describe_peer(sock: socket.socket) -> str:
         name: Any = sock.getpeername()
     except OSError:
         return "gone"
-    if sock.family == socket.AF_INET6:
+    family = sock.family
+    if family == socket.AF_INET6:
         return f"[{name[0]}]:{name[1]}"
-    if sock.family == socket.AF_INET:
+    if family == socket.AF_INET:
         return f"{name[0]}:{name[1]}"
     return str(name) or "unix"
