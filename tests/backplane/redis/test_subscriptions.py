@@ -1,20 +1,23 @@
 """Subscriptions outlive every loss of their link, and no loss is silent."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
 import pytest
+import redis
 import trio
 import trio.testing
 
 from tests.backplane.redis.conftest import QUICK
 from tests.backplane.redis.waiting import until
-from tests.parts.valkey import Valkey
+from tests.parts.valkey import Valkey, wait_until
 from trio_rt.backplane.redis.address import read_url
 from trio_rt.backplane.redis.arrivals import Arrival, Gap, Message
 from trio_rt.backplane.redis.dial import DirectDial
+from trio_rt.backplane.redis.resp import pack
 from trio_rt.backplane.redis.subscriptions import Subscriptions
 from trio_rt.errors import BackplaneRefused
 from trio_rt.testing import Proxy, open_proxy
@@ -245,3 +248,61 @@ async def test_ignored_channel(server: Valkey) -> None:
         server.client.publish("a", "y")
         await until(lambda: listener.texts)
         assert listener.texts == [b"y"]
+
+
+@contextmanager
+def busy(server: Valkey) -> Iterator[None]:
+    """For the length of the block a server runs somebody's script, and does nothing else."""
+    server.plain.config_set("busy-reply-threshold", 1)
+    with socket.create_connection(("127.0.0.1", server.port)) as somebody:
+        somebody.sendall(pack(("EVAL", "while true do end", 0)))
+        wait_until(lambda: is_busy(server))
+        yield
+        server.plain.execute_command("SCRIPT KILL")
+        assert somebody.recv(1)  # its end
+
+
+def is_busy(server: Valkey) -> bool:
+    try:
+        server.plain.execute_command("DBSIZE")
+    except redis.ResponseError as error:
+        return "BUSY" in str(error)
+    return False
+
+
+async def test_link_to_a_busy_server(own_server: Valkey) -> None:
+    """What a server cannot do now is not what it never will: all is subscribed when it can."""
+    async with listening(own_server.url) as listener:
+        await listener.subscriptions.subscribe(b"a", b"b")
+        with busy(own_server):
+            listener.subscriptions.reset("the test says so")
+            await until(lambda: "BUSY" in (listener.subscriptions._redial.last_error))
+            listener.subscriptions.unsubscribe(b"b")
+        await until(lambda: listener.gaps[-1:] == [True])
+        assert own_server.client.publish("a", "x") == 1
+        await until(lambda: listener.texts == [b"x"])
+
+
+async def test_busy_server(own_server: Valkey) -> None:
+    """To leave a channel that a server cannot take away now ends nothing else."""
+    async with listening(own_server.url) as listener:
+        await listener.subscriptions.subscribe(b"a", b"b")
+        with busy(own_server):
+            listener.subscriptions.unsubscribe(b"b")
+            await until(lambda: listener.gaps)
+        await until(lambda: listener.gaps[-1:] == [True])
+        assert own_server.client.publish("b", "x") == 0
+        assert own_server.client.publish("a", "x") == 1
+
+
+async def test_no_right_to_unsubscribe(own_server: Valkey, errors: list[Any]) -> None:
+    """A channel that we have no right to leave is told of, and all else goes on."""
+    own_server.client.execute_command("ACL", "SETUSER", "default", "-unsubscribe")
+    async with listening(own_server.url) as listener:
+        await listener.subscriptions.subscribe(b"a")
+        listener.subscriptions.unsubscribe(b"a")
+        await until(lambda: errors)
+        assert "cannot unsubscribe" in errors[0].getMessage()
+        await listener.subscriptions.subscribe(b"b")
+        assert listener.gaps == []
+    errors.clear()

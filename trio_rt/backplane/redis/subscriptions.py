@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import cast
 
 import trio
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from trio_rt.backplane.redis.arrivals import Arrival, Arrivals, Gap, Message
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.link import Link
 from trio_rt.backplane.redis.redial import Redial
 from trio_rt.backplane.redis.resp import PushNotification
-from trio_rt.backplane.redis.steady import ELSEWHERE
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
 from trio_rt.schedule.bell import Bell
@@ -200,12 +199,8 @@ class Subscriptions:
 
     async def _subscribe_chunk(self, link: Link, channels: Sequence[bytes]) -> None:
         try:
-            await link.subscribe(self._verb, channels)
-        except ELSEWHERE as error:
-            why = f"the server is not the right one now: {error}"
-            link.close(why)
-            raise BackplaneDown(why, outcome_unknown=False) from error
-        except RedisError as error:
+            await self._order(link, self._verb, channels)
+        except NoPermissionError as error:
             if len(channels) == 1:
                 self._refuse(channels[0], error)
                 return
@@ -221,7 +216,27 @@ class Subscriptions:
         if active:
             # Not subscribed from here on: whoever wants one of them now has to wait.
             self._active.difference_update(active)
-            await link.subscribe(self._unverb, active)
+            try:
+                await self._order(link, self._unverb, active)
+            except NoPermissionError as error:  # their messages are for nobody
+                log.error("%s: cannot unsubscribe: %s", self._name, error)
+
+    @staticmethod
+    async def _order(link: Link, verb: str, channels: Sequence[bytes]) -> None:
+        """Subscribes or unsubscribes. A server that cannot do it now is left.
+
+        Raises:
+            redis.NoPermissionError: if it never will.
+            BackplaneDown: if it is left, or the link breaks.
+        """
+        try:
+            await link.subscribe(verb, channels)
+        except NoPermissionError:
+            raise
+        except RedisError as error:  # it is another slot's or still loads, or a script runs there
+            why = f"the server is not the right one now: {error}"
+            link.close(why)
+            raise BackplaneDown(why, outcome_unknown=False) from error
 
     def _confirm(self, channels: Iterable[bytes]) -> None:
         for channel in channels:
@@ -229,7 +244,7 @@ class Subscriptions:
             if confirmation is not None:
                 confirmation.give()
 
-    def _refuse(self, channel: bytes, error: RedisError) -> None:
+    def _refuse(self, channel: bytes, error: NoPermissionError) -> None:
         refusal = f"no right to subscribe to {channel.decode(errors='replace')}: {error}"
         log.error("%s: %s", self._name, refusal)
         self._wanted.discard(channel)
