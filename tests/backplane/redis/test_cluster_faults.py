@@ -289,15 +289,24 @@ def has_handed_over(replica: Valkey, primary: Valkey) -> bool:
 
 
 async def test_slot_is_moving(own_cluster: Cluster) -> None:
-    """What is new in a slot that is just moving is written where it moves to."""
+    """What is new in a slot that is just moving is written where it moves to; and what is moving is
+    not in the way of new links for the other slots of its server."""
     slot = slot_of("{moving}")
     source = own_cluster.owner(slot)
+    moved, other, *_ = [
+        f"{{{tag}}}" for tag in TAGS if own_cluster.owner(slot_of(f"{{{tag}}}")) is source
+    ]
     target = next(server for server in own_cluster.primaries() if server is not source)
     async with listening(own_cluster.url) as (node, _):
         own_cluster.begin_move(slot, target)
         with trio.fail_after(2.0):
             assert await node.plane.redis.set("{moving}a", "1")
             assert await node.plane.redis.get("{moving}a") == b"1"
+        own_cluster.begin_move(slot_of(moved), target)
+        clock = f"rt:{moved}:c"
+        source.plain.execute_command("MIGRATE", "127.0.0.1", target.port, clock, 0, 5000)
+        node.plane._link.reset("the test says so")
+        await node.plane.redis.set(f"{other}a", "1")
         target.plain.execute_command("CLUSTER SETSLOT", slot, "NODE", own_cluster.id_of(target))
         assert target.plain.get("{moving}a") == b"1"
         assert await node.plane.redis.get("{moving}a") == b"1"
@@ -329,3 +338,35 @@ async def test_slot_moves(own_cluster: Cluster, way: str) -> None:
         for node in both:
             for name, accepted in load.accepted.items():
                 assert node.heard[name, ROOM].pieces == [accepted]
+
+
+async def cut_in_three(cluster: Cluster, namespace: str) -> Valkey:
+    """A cluster loses the shard of a namespace, and is down; returns who has to come back."""
+    primary = cluster.owner(slot_for(namespace))
+    cluster.replica_of(primary).kill()
+    primary.kill()
+    for server in cluster.primaries():
+        await until(lambda server=server: is_down(server), within=20.0)  # type: ignore[misc]
+    return primary
+
+
+def is_down(server: Valkey) -> bool:
+    """Whether a server does nothing because some slots are nobody's."""
+    return "cluster_state:fail" in valkey.text(server.plain.execute_command("CLUSTER INFO"))
+
+
+async def test_connected_while_the_cluster_is_down(own_cluster: Cluster) -> None:
+    """A server to which links are made while its cluster takes no commands is told apart from the
+    one before as soon as it takes some."""
+    lost, safe, *_ = spread(1)
+    server, partition = own_cluster.owner(slot_for(safe)), f"{{{TAGS[partition_of(safe)]}}}"
+    async with listening(own_cluster.url, lost, safe) as (node, _):
+        await node.publish(safe, "1")
+        server.client.hset(f"rt:{partition}:c", "server", "another")
+        primary = await cut_in_three(own_cluster, lost)
+        server.client.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: not node.plane._partition(safe).link.is_up)
+        await trio.sleep(1.0)  # in which a link that should not be there would come
+        primary.start()
+        await until(lambda: len(node.heard[safe, ROOM].pieces) == 2, within=20.0)
+        assert node.heard[safe, ROOM].texts == ["1"]

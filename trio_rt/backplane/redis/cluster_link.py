@@ -91,7 +91,6 @@ class ClusterLink(CommandLink):
     def __init__(self, topology: Topology, name: str, epochs: Epochs) -> None:
         self._topology = topology
         self._epochs = epochs
-        self._owners: dict[str, Place | None] = {}
         self._settings = topology.settings
         self._name = name
         self._primaries: dict[Place, _Primary] = {}
@@ -114,7 +113,6 @@ class ClusterLink(CommandLink):
         """
         try:
             await self._learn_first()
-            await self._enter_moved()
             self._tell()
             task_status.started()
             async with trio.open_nursery() as nursery:
@@ -165,17 +163,23 @@ class ClusterLink(CommandLink):
             self._primaries.pop(place).scope.cancel()
 
     async def _enter_moved(self) -> None:
-        """Partitions that were moved to a server get to know it; a new link does so by itself."""
-        moved: dict[Place, list[str]] = {}
-        for tag, slot in _SLOTS.items():
-            owner = self._topology.slots[slot]
-            if owner is not None and self._owners.get(tag, owner) != owner:
-                moved.setdefault(owner, []).append(tag)
-            self._owners[tag] = owner
-        for place, tags in moved.items():
-            primary, link = self._primaries.get(place), self._link_to(place)
-            if link is not None and primary is not None and primary.dial.server is not None:
-                await self._epochs.enter_moved(link, primary.dial.server, tags)
+        """Partitions that have come to a server while there is a link to it get to know it."""
+        for primary in list(self._primaries.values()):
+            tags, dial, link = self._tags_at(primary.place), primary.dial, primary.link
+            dial.entered &= tags  # one that comes back some day gets to know it again
+            missing = tags - dial.entered
+            if not missing or link is None or link.ended is not None or dial.server is None:
+                continue  # a new link lets all of them know
+            entered = await self._epochs.enter_moved(link, dial.server, missing)
+            if primary.link is link:
+                dial.entered |= entered
+            if entered != missing:
+                self._suspect()
+
+    def _tags_at(self, place: Place) -> set[str]:
+        """The partitions that a server has, as far as is known."""
+        slots = self._topology.slots
+        return {tag for tag, slot in _SLOTS.items() if slots[slot] == place}
 
     async def _serve(self, primary: _Primary) -> None:
         """Keeps the link to one primary up while it is one."""
@@ -191,6 +195,8 @@ class ClusterLink(CommandLink):
                     continue
                 primary.link = link = Link(stream, self._settings)
                 self._tell()
+                if not self._tags_at(primary.place) <= primary.dial.entered:
+                    self._suspect()  # it came while the link was made
                 await link.run()
                 primary.link = None
                 self._why = link.ended or ""

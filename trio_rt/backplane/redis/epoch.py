@@ -11,12 +11,12 @@ is whole: only another server of the same shard makes an epoch begin. (Redis bef
 tell shards apart; there each move begins one.)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import trio
-from redis.exceptions import ClusterDownError, MovedError, NoPermissionError, RedisError
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError, RedisError
 
 from trio_rt.backplane.redis.dial import Dial, exchange
 from trio_rt.backplane.redis.keys import Keys
@@ -24,9 +24,6 @@ from trio_rt.backplane.redis.scripts import load
 from trio_rt.backplane.redis.steady import Caller
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.log import log
-
-_ELSEWHERE = (ClusterDownError, MovedError)
-"""A partition is not on this server: it is entered on the one that has it."""
 
 
 @attrs.frozen
@@ -56,11 +53,14 @@ class Epochs:
         self._on_change = on_change
         self._known: dict[str, bytes] = {}
 
-    async def enter(self, stream: trio.abc.Stream) -> Identity:
+    async def enter(self, stream: trio.abc.Stream) -> tuple[Identity, set[str]]:
         """Tells the keys that are at a server where they are.
 
         Args:
             stream: a connection to it that carries nothing else yet.
+
+        Returns:
+            The server, and the tags of the partitions that are there.
 
         Raises:
             BackplaneDown: if it cannot be done now.
@@ -77,17 +77,20 @@ class Epochs:
             for clock in self._clocks.values()
         ]
         replies = await exchange(stream, *commands)
-        self._note(
-            {
-                tag: _checked(reply)
-                for tag, reply in zip(self._clocks, replies, strict=True)
-                if not isinstance(reply, _ELSEWHERE)
-            }
-        )
-        return server
+        epochs = {
+            tag: _checked(reply)
+            for tag, reply in zip(self._clocks, replies, strict=True)
+            if not _is_elsewhere(reply)
+        }
+        self._note(epochs)
+        return server, set(epochs)
 
-    async def enter_moved(self, link: Caller, server: Identity, tags: Sequence[str]) -> None:
-        """The same for partitions that were moved to a server while there is a link to it."""
+    async def enter_moved(self, link: Caller, server: Identity, tags: Iterable[str]) -> set[str]:
+        """The same for partitions that were moved to a server while there is a link to it.
+
+        Returns:
+            The tags of those that are there.
+        """
         text = load("clock", "epoch").text
         epochs: dict[str, bytes] = {}
         for tag in tags:
@@ -98,6 +101,7 @@ class Epochs:
             except (BackplaneDown, RedisError) as error:
                 log.debug("partition %s is not there yet: %s", tag, error)
         self._note(epochs)
+        return set(epochs)
 
     def _questions(self) -> list[tuple[Any, ...]]:
         questions: list[tuple[Any, ...]] = [("INFO", "server")]
@@ -131,6 +135,8 @@ class EpochDial(Dial):
         self.settings = dial.settings
         self.server: Identity | None = None
         """Which server it was, the last time."""
+        self.entered: set[str] = set()
+        """The tags of the partitions that were there."""
         self._dial = dial
         self._epochs = epochs
 
@@ -139,7 +145,7 @@ class EpochDial(Dial):
         stream = await self._dial.connect(name)
         try:
             with trio.fail_after(self.settings.reply_timeout):
-                self.server = await self._epochs.enter(stream)
+                self.server, self.entered = await self._epochs.enter(stream)
         except (trio.TooSlowError, trio.BrokenResourceError) as error:
             await trio.aclose_forcefully(stream)
             raise BackplaneDown(
@@ -149,6 +155,15 @@ class EpochDial(Dial):
             await trio.aclose_forcefully(stream)
             raise
         return stream
+
+
+def _is_elsewhere(reply: Any) -> bool:
+    """Whether a partition is not on this server: it is entered on the one that has it.
+
+    That a whole cluster is down says nothing about where its partitions are.
+    """
+    is_nowhere = isinstance(reply, ClusterDownError) and "not served" in str(reply)
+    return is_nowhere or isinstance(reply, AskError)  # MOVED is one of these
 
 
 def _checked(reply: Any) -> bytes:
