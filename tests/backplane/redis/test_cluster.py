@@ -159,6 +159,18 @@ async def test_readiness(cluster: Cluster) -> None:
             assert plane.is_ready
 
 
+async def test_no_readiness(cluster: Cluster) -> None:
+    """A node that hears nothing of one of its namespaces any more is not ready, also if nobody has
+    asked for that before; and it is as soon as it hears all of them."""
+    async with running(cluster.url) as plane:
+        for name in NAMESPACES:
+            plane.begin_namespace(name)
+            await plane.subscribe(name, "room")
+        plane._partition(NAMESPACES[0]).subscriptions.reset("the test says so")
+        assert not plane.is_ready
+        await until(lambda: plane.is_ready)
+
+
 async def test_keys_are_where_they_belong(cluster: Cluster) -> None:
     """All keys of a namespace are on one primary, and each primary has some."""
     async with running(cluster.url) as plane:

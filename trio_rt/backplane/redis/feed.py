@@ -137,6 +137,8 @@ class Feed:
         self._echoes: list[tuple[Position, int, trio.Event]] = []
         self._trackers: list[list[Arrival]] = []
         self._is_whole = False
+        self.was_whole = False
+        """Whether it has ever been."""
         self._changed = trio.Event()
         self._bell = bell
         self._took = trio.lowlevel.ParkingLot()
@@ -431,7 +433,7 @@ class Feed:
             except (BackplaneDown, BackplaneError, RedisError) as error:
                 log.warning("cannot read what was missed: %s", error)
                 await trio.sleep(PAUSE)
-        self._is_whole = True
+        self._is_whole = self.was_whole = True
         self._changed.set()
         self._changed = trio.Event()
         self._tell_echoes(self._seen)

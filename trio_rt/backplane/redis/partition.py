@@ -78,7 +78,6 @@ class Partition:
         self._namespaces = namespaces
         self._take = take
         self._old_channels: list[bytes] = []
-        self._was_ready = False
         self.link = link = wiring.link_at(keys.tag)
         probe_channel = keys.of("probe", node).encode()
         self.subscriptions = wiring.subscriptions_at(keys.tag, probe_channel)
@@ -115,19 +114,17 @@ class Partition:
     @property
     def is_ready(self) -> bool:
         """Whether events reach this node and leave it: proven by an echo where all is quiet."""
-        is_ready = (
+        return (
             self.link.is_up
             and self.subscriptions.is_up
             and self.feed.is_whole
             and not self._probe.is_deaf
         )
-        self._was_ready = self._was_ready or is_ready
-        return is_ready
 
     @property
     def has_failed(self) -> bool:
-        """Whether it was ready before, and is not now."""
-        return not self.is_ready and self._was_ready
+        """Whether it was ready before, whoever asked for that, and is not now."""
+        return self.feed.was_whole and not self.is_ready
 
     def parts(self) -> Iterator[Child]:
         """What has to run as long as the node does, besides the subscriptions."""
