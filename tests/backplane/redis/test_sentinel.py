@@ -1,6 +1,7 @@
 """The primary is found, and found again when it is another one."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -71,6 +72,27 @@ async def test_unknown_service(watched: Watched) -> None:
     sentinels = [address(sentinel.port) for sentinel in watched.sentinels]
     with pytest.raises(BackplaneRefused, match="does not know 'theirs'"):
         await SentinelDial(sentinels, "theirs", settings=SETTINGS).connect("test")
+
+
+async def test_two_ask_at_once(watched: Watched) -> None:
+    """Who is still asking a Sentinel when another task finds one that answers asks that as well."""
+    dead, alive = address(valkey.free_port()), address(watched.sentinels[0].port)
+    dial: Any = SentinelDial([dead, alive], SERVICE, settings=SETTINGS)
+    ask, has_found = dial._ask, trio.Event()
+
+    async def ask_slowly(sentinel: Address, name: str) -> Address:
+        if (sentinel, name) == (dead, "late"):
+            await has_found.wait()
+        return await ask(sentinel, name)
+
+    async def connect_late() -> None:
+        await (await dial.connect("late")).aclose()
+
+    dial._ask = ask_slowly
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connect_late)
+        await (await dial.connect("early")).aclose()
+        has_found.set()
 
 
 async def test_no_sentinel_answers() -> None:

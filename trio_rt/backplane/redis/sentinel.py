@@ -51,7 +51,7 @@ class SentinelDial(Dial):
     async def _find_primary(self, name: str) -> Address:
         """Asks one Sentinel after the other."""
         errors: list[BackplaneError] = []
-        for sentinel in self.sentinels:
+        for sentinel in tuple(self.sentinels):  # others move what they find to the front
             try:
                 primary = await self._ask(sentinel, name)
             except BackplaneError as error:
