@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -14,7 +15,7 @@ from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt import User
 from trio_rt.backplane.base import SavedSession, Settled
-from trio_rt.backplane.redis import RedisBackplane, keeper, rooms
+from trio_rt.backplane.redis import RedisBackplane, RedisSettings, keeper, rooms
 from trio_rt.backplane.redis.frames import encode_envelope
 from trio_rt.backplane.redis.keys import LogName
 from trio_rt.backplane.redis.names import NodeKeys
@@ -32,9 +33,11 @@ ROOM = b"rt:{0}:r:/:room"
 
 
 @asynccontextmanager
-async def running(server: Valkey, **changes: Any) -> AsyncGenerator[RedisBackplane]:
+async def running(
+    server: Valkey, settings: RedisSettings = QUICK, **changes: Any
+) -> AsyncGenerator[RedisBackplane]:
     """A node without an app."""
-    plane = RedisBackplane.from_url(server.url, settings=QUICK)
+    plane = RedisBackplane.from_url(server.url, settings=settings)
     plane.open(Config(**changes))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plane.run)
@@ -396,3 +399,41 @@ async def test_event_that_comes_both_ways(server: Valkey) -> None:
         server.client.publish(KEYS.wide(), heard[-1]["data"])
         await plane.publish(Envelope("/", (room,), (), Encoded(b'2["last"]')))
         assert [event.packet.text for event in plane.receive_nowait()] == [b'2["last"]']  # type: ignore[union-attr]
+
+
+async def test_another_room_ends(server: Valkey) -> None:
+    """Who has published to its own room waits for its event, whichever other room ends meanwhile;
+    where its own one ends, it waits no longer."""
+    async with running(server) as plane:
+        for room in ("mine", "other"):
+            await plane.subscribe("/", room)
+        home: Any = plane._home
+        take = home.subscriptions.receive_nowait
+        for ends, is_heard in (("other", True), ("mine", False)):
+            home.subscriptions.receive_nowait = list  # for a moment nothing arrives
+            heard: list[Any] = []
+            async with trio.open_nursery() as nursery:
+
+                async def speak(heard: list[Any] = heard) -> None:
+                    await plane.publish(event("mine"))
+                    heard.append(plane.receive_nowait())
+
+                nursery.start_soon(speak)
+                await until(lambda: home.feed._echoes)
+                home.rooms._forget(LogName("/", ends))
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert heard == ([] if is_heard else [[]])
+                home.subscriptions.receive_nowait = take
+                home.subscriptions._arrivals._bell.ring()
+            assert bool(heard[0]) == is_heard
+
+
+async def test_patient_publisher(server: Valkey) -> None:
+    """However long a node tries again, an event is known for longer by its key: never two of it."""
+    settings = attrs.evolve(QUICK, wait_timeout=60.0)
+    async with running(server, settings) as plane:
+        for room in ("room", "x" * 20):
+            await plane.publish(event(room))
+            (key,) = server.client.scan_iter("rt:*:id:*")
+            assert server.client.pttl(key) > 60_000
+            server.client.delete(key)

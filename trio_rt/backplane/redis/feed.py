@@ -134,7 +134,7 @@ class Feed:
         self._seen = START
         self._marks: dict[bytes, _Mark] = {}
         self._numbers = count()
-        self._echoes: list[tuple[Position, int, trio.Event]] = []
+        self._echoes: list[tuple[Position, int, trio.Event, LogName | None]] = []
         self._trackers: list[list[Arrival]] = []
         self._is_whole = False
         self.was_whole = False
@@ -203,7 +203,9 @@ class Feed:
     def end(self, room: LogName) -> None:
         """A room is not listened to any more."""
         del self._rooms[self._keys.channel(room).encode()]
-        self._tell_echoes(None)
+        for _position, _number, event, awaited in self._echoes:
+            if awaited == room:
+                event.set()
 
     def hear_namespace(self, name: str, position: Position) -> None:
         """Somebody is in a namespace since a position."""
@@ -266,7 +268,7 @@ class Feed:
         if room is not None and self.find(room) is None:
             return
         event = trio.Event()
-        heapq.heappush(self._echoes, (position, next(self._numbers), event))
+        heapq.heappush(self._echoes, (position, next(self._numbers), event, room))
         with trio.move_on_after(ECHO_TIMEOUT):
             await event.wait()
 

@@ -36,8 +36,9 @@ from trio_rt.supervisor import Child
 PAUSE = 0.2
 """Seconds before a part that has failed runs again."""
 
-RETRY_WINDOW = 15.0
-"""Seconds for which an event is known by its own key: longer than `publish` tries again."""
+SPARE = 10.0
+"""Seconds for which an event is known by its own key besides those in which `publish` tries again:
+`RedisSettings.wait_timeout`."""
 
 RENAME_TIMEOUT = 1.0
 """Seconds that the channel of a new name may take before the name is used all the same."""
@@ -81,12 +82,13 @@ class Partition:
         self.link = link = wiring.link_at(keys.tag)
         probe_channel = keys.of("probe", node).encode()
         self.subscriptions = wiring.subscriptions_at(keys.tag, probe_channel)
+        self._retry_window = wiring.settings.wait_timeout + SPARE
         limits = LogLimits(
             entries=config.history_events,
             history_timeout=config.history_timeout,
             recovered_entries=config.history_events,
             recovered_bytes=config.recovery_bytes,
-            key_timeout=RETRY_WINDOW,
+            key_timeout=self._retry_window,
         )
         self._history = EventLog(link, keys, limits)
         self._once_history = EventLog(
@@ -173,7 +175,7 @@ class Partition:
     async def _publish_to_one(self, room: LogName, frame: bytes, key: str) -> Position:
         """Publishes to what may be the id of a socket."""
         keys, config = self._keys, self._config
-        window = config.once_window if key else RETRY_WINDOW
+        window = config.once_window if key else self._retry_window
         place: bytes = await load("clock", "unicast").call(
             self.link,
             [

@@ -13,6 +13,7 @@ from trio_rt.backplane.redis.cluster_link import ClusterLink
 from trio_rt.backplane.redis.dial import Dial
 from trio_rt.backplane.redis.epoch import EpochDial, Epochs
 from trio_rt.backplane.redis.keys import Keys
+from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.backplane.redis.slot_link import SlotLink
 from trio_rt.backplane.redis.slots import HOME, TAGS, partition_of, slot_of
 from trio_rt.backplane.redis.steady import CommandLink, SteadyLink
@@ -31,6 +32,9 @@ class Wiring(ABC):
 
     link: CommandLink
     """For commands whose keys may be anywhere."""
+
+    settings: RedisSettings
+    """Of all links."""
 
     @abstractmethod
     async def run(self) -> None:
@@ -68,6 +72,7 @@ class OneServer(Wiring):
     def __init__(self, dial: Dial, node: str, keys: Keys, on_change: Callable[[str], None]) -> None:
         self._dial = dial
         self._node = node
+        self.settings = dial.settings
         epochs = Epochs(keys, self.tags, on_change)
         self._steady = SteadyLink(EpochDial(dial, epochs), f"trio_rt-{node}-commands")
         self.link = self._steady
@@ -106,6 +111,7 @@ class ManyServers(Wiring):
     ) -> None:
         self._topology = Topology(servers)
         self._node = node
+        self.settings = servers.settings
         epochs = Epochs(keys, self.tags, on_change)
         self._cluster = ClusterLink(self._topology, f"trio_rt-{node}-commands", epochs)
         self.link = self._cluster
