@@ -437,3 +437,29 @@ async def test_patient_publisher(server: Valkey) -> None:
             (key,) = server.client.scan_iter("rt:*:id:*")
             assert server.client.pttl(key) > 60_000
             server.client.delete(key)
+
+
+async def test_full_server_is_not_besieged(own_server: Valkey) -> None:
+    """A session that a full Redis does not take is offered to it again, and not all the time."""
+    async with running(own_server) as plane:
+        await plane.open_session(session := new_session())
+        session.data = {"a": 1}
+        own_server.client.config_set("maxmemory", "1")
+        own_server.client.config_resetstat()
+        plane.change_session(session)
+        await trio.sleep(1.0)
+        assert calls(own_server) < 12
+        own_server.client.config_set("maxmemory", "0")
+        await until(lambda: b"a" in data_of(own_server))
+
+
+def calls(server: Valkey) -> int:
+    """How many scripts a server was given."""
+    stats: Any = server.client.info("commandstats")
+    found = [stats.get(f"cmdstat_{name}", {}) for name in ("evalsha", "eval")]
+    return sum(one.get("calls", 0) + one.get("rejected_calls", 0) for one in found)
+
+
+def data_of(server: Valkey, sid: str = "x" * 20) -> bytes:
+    found: Any = server.client.hget(KEYS.session(sid), "data")
+    return found or b""

@@ -55,7 +55,10 @@ GRACE = 0.2
 """Of them, those for which a node that says that it has done so is believed."""
 
 PAUSE = 0.02
-"""Seconds between two looks whether it has."""
+"""Seconds between two looks whether it has, and before what was not written is tried again."""
+
+LONGEST_PAUSE = 1.0
+"""Seconds before that which double each time, at most: a Redis that is full says no at once."""
 
 META_TIMEOUT_MS = 86_400_000
 """As `LogLimits.meta_timeout`."""
@@ -97,6 +100,7 @@ class SessionKeeper:
         self._sessions: dict[str, SavedSession] = {}  # by the id of the socket
         self._written: set[str] = set()
         self._dirty: dict[str, None] = {}
+        self._has_failed = False  # whether Redis did not take one of those just written
         self._coming: dict[str, trio.Event] = {}  # sessions that are just being taken
         self._bell = Bell()
         self._node = node
@@ -278,8 +282,10 @@ class SessionKeeper:
 
     async def flush_all(self) -> None:
         """Writes all that has changed, however often it has to try."""
+        pause = PAUSE
         while self._dirty:
             sids = list(islice(self._dirty, AT_ONCE))
+            self._has_failed = False
             for sid in sids:
                 del self._dirty[sid]
             async with trio.open_nursery() as nursery:
@@ -287,8 +293,9 @@ class SessionKeeper:
                     session = self._sessions.get(sid)
                     if session is not None:
                         nursery.start_soon(self._write, sid, session)
+            pause = min(2 * pause, LONGEST_PAUSE) if self._has_failed else PAUSE
             if any(sid in self._dirty for sid in sids):
-                await trio.sleep(PAUSE)
+                await trio.sleep(pause)
 
     async def touch(self) -> None:
         """Prolongs sessions, and all that is known of the logs here, until it is cancelled."""
@@ -356,6 +363,7 @@ class SessionKeeper:
                 self._refuse(sid, session, node)
         except (BackplaneDown, RedisError) as error:
             log.warning("session %s is written later: %s", sid, error)
+            self._has_failed = True
             if self._sessions.get(sid) is session:
                 self._dirty[sid] = None
 
