@@ -14,7 +14,8 @@ from tests.parts.valkey import Cluster, Valkey
 from trio_rt import Server, Socket
 from trio_rt.backplane.base import Lease
 from trio_rt.backplane.leases import Held
-from trio_rt.backplane.redis import RedisBackplane
+from trio_rt.backplane.redis import RedisBackplane, RedisSettings
+from trio_rt.backplane.redis.slots import slot_of
 from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.socketio import Encoded
 from trio_rt.errors import BackplaneRefused, MisuseError
@@ -128,9 +129,9 @@ async def test_presence(both: list[Host]) -> None:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncGenerator[RedisBackplane]:
+async def running(url: str, settings: RedisSettings = QUICK) -> AsyncGenerator[RedisBackplane]:
     """A node without an app."""
-    plane = RedisBackplane.from_url(url, settings=QUICK)
+    plane = RedisBackplane.from_url(url, settings=settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plane.run)
         await until(lambda: plane.is_ready)
@@ -169,6 +170,26 @@ async def test_no_readiness(cluster: Cluster) -> None:
         plane._partition(NAMESPACES[0]).subscriptions.reset("the test says so")
         assert not plane.is_ready
         await until(lambda: plane.is_ready)
+
+
+async def test_new_namespace_while_it_gets_another_name(cluster: Cluster) -> None:
+    """A namespace that is new on a node which is just taken for dead is heard as all others."""
+    settings = attrs.evolve(QUICK, wait_timeout=3.0)
+    async with running(cluster.url, settings) as plane:
+        home, name = plane._home, plane.node
+        listen_as = home.listen_as
+
+        async def begin_and_listen(node: str) -> None:
+            await listen_as(node)
+            plane.begin_namespace(NAMESPACES[0])
+            await until(lambda: plane._partition(NAMESPACES[0]).feed.is_whole)
+
+        home.listen_as = begin_and_listen  # type: ignore[method-assign]
+        cluster.owner(slot_of("{0}")).client.zrem("rt:{0}:nodes", name)
+        await until(lambda: plane.node != name)
+        await plane.subscribe(NAMESPACES[0], "room")
+        await plane.publish(Envelope(NAMESPACES[0], ("room",), (), Encoded(b'2["a"]')))
+        assert [event.rooms for event in plane.receive_nowait() if isinstance(event, Envelope)]
 
 
 async def test_keys_are_where_they_belong(cluster: Cluster) -> None:

@@ -526,9 +526,7 @@ class RedisBackplane(Backplane):
                 log.warning("node %s is not known yet: %s", self._node, error)
                 await trio.sleep(PAUSE)
                 continue
-            if beat is None:  # taken for dead between two attempts
-                self._name_parts(secrets.token_urlsafe(9))
-                continue
+            assert beat is not None, "a name that is new is nobody's yet"
             self._take_beat(beat)
             return
 

@@ -262,6 +262,7 @@ class Partition:
         self._old_channels.append(self.feed.channel)
         self._node = node
         self.feed.channel = self._keys.node(node).encode()
+        self.subscriptions.subscribe_soon(self.feed.channel)  # one that has just been made
         self.keeper.rename(node)
         self.feed.break_off()
 

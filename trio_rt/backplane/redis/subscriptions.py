@@ -137,6 +137,13 @@ class Subscriptions:
         for confirmation in awaited:
             await confirmation.wait()
 
+    def subscribe_soon(self, *channels: bytes) -> None:
+        """As `subscribe`, but does not wait."""
+        for channel in channels:
+            self._wanted.add(channel)
+            self._changed.add(channel)
+        self._bell.ring()
+
     def unsubscribe(self, *channels: bytes) -> None:
         """Messages of these channels need not arrive any more. Does not wait, and cannot fail."""
         for channel in channels:
