@@ -586,8 +586,8 @@ async def check_once_window(open_backplane: OpenBackplane) -> None:
             assert await backplane.claim(key) is None
             backplane.settle(key, _RESULT)
             assert await backplane.claim(key) == _RESULT
-            await trio.sleep(0.3)
-            assert await backplane.claim(key) is None
+            while await backplane.claim(key) is not None:  # noqa: ASYNC110
+                await trio.sleep(0.1)
             backplane.release(key)
 
 

@@ -30,8 +30,7 @@ async def test_redis_is_away(own_server: Valkey) -> None:
         await here.app.to("a").local.emit("said", "local")
         assert [await one.expect("said") for _ in range(2)] == ["volatile", "local"]
         own_server.start()
-        with trio.fail_after(3):
-            await until(lambda: all(backplane_of(host).is_ready for host in (here, there)))
+        await until(lambda: all(backplane_of(host).is_ready for host in (here, there)))
         back, again = await here.connect(), await there.connect()
         await again.call("kept", "")
         await back.call("say", "all is well")

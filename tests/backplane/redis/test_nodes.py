@@ -130,7 +130,7 @@ async def test_lease_ends(link: SteadyLink, server: Valkey) -> None:
 async def test_lease_renewed(link: SteadyLink, server: Valkey) -> None:
     """A renewed lease lasts longer, with the same token."""
     one = RedisLeases(link, "one")
-    lease = taken(await one.acquire("room", 1.0))
+    lease = taken(await one.acquire("room", 10.0))
     renewed = await one.renew(lease, 50.0)
     assert renewed is not None
     assert renewed.token == lease.token
@@ -229,7 +229,7 @@ async def test_session_is_forgotten(link: SteadyLink, server: Valkey) -> None:
     """A session lives as long as it was told, and longer if it is touched."""
     store = SessionStore(link, "one")
     await store.save("short", b"a", 0.05)
-    await store.save("long", b"a", 1.0)
+    await store.save("long", b"a", 10.0)
     await store.touch(["long"], 60.0)
     await until(lambda: not server.client.exists(KEYS.of("s", "short")))
     assert await store.find("short") is None
@@ -253,11 +253,11 @@ async def test_once(link: SteadyLink) -> None:
 
 async def test_once_given_up(link: SteadyLink, server: Valkey) -> None:
     """What was given up, or whose node died, runs again."""
-    store = OnceStore(link, window=0.3)
+    store, brief = OnceStore(link), OnceStore(link, window=0.05)
     assert await store.claim("key", "first") == NEW
     assert not await store.release("key", "second")
     assert await store.release("key", "first")
-    assert await store.claim("key", "second") == NEW
+    assert await brief.claim("key", "second") == NEW
     await until(lambda: not server.client.exists(KEYS.of("once", "key")))
     assert await store.claim("key", "third") == NEW
     assert not await store.settle("key", "second", b"late")
@@ -266,23 +266,23 @@ async def test_once_given_up(link: SteadyLink, server: Valkey) -> None:
 # Limits
 
 
-async def test_rate(link: SteadyLink) -> None:
+async def test_rate(link: SteadyLink, server: Valkey) -> None:
     """A burst may happen at once, then one event after the other; each user has an own rate."""
     limits = UserLimits(link, "one")
 
     async def spend(user: str = "ann", rule: str = "say", cost: int = 1) -> float:
-        return await limits.spend(user, rule, per_second=2, burst=3, cost=cost)
+        return await limits.spend(user, rule, per_second=0.1, burst=3, cost=cost)
 
     assert [await spend() for _ in range(3)] == [0, 0, 0]
     wait = await spend()
-    assert 0.3 < wait <= 0.5
+    assert 5 < wait <= 10
     assert await spend("ben") == 0
     assert await spend(rule="other") == 0
-    await trio.sleep(wait)
+    server.client.decrby(KEYS.of_user("ann", "rl", "say"), round(wait * 1_000_000))  # it passes
     assert await spend() == 0
     assert await spend() > 0
     assert await spend("carl", cost=3) == 0
-    assert 0.8 < await spend("carl", cost=2) <= 1.0
+    assert 15 < await spend("carl", cost=2) <= 20
 
 
 async def test_rate_is_forgotten(link: SteadyLink, server: Valkey) -> None:
@@ -295,10 +295,10 @@ async def test_connections(link: SteadyLink, server: Valkey) -> None:
     """A user's connections count over all nodes, and those of a dead node only for a time."""
     one, two = UserLimits(link, "one"), UserLimits(link, "two")
     assert await one.count("ann", 2, at_most=3, seconds=60) == Counted(True, 2)
-    assert await two.count("ann", 1, at_most=3, seconds=0.3) == Counted(True, 3)
+    assert await two.count("ann", 1, at_most=3, seconds=60) == Counted(True, 3)
     assert await one.count("ann", 1, at_most=3, seconds=60) == Counted(False, 3)
     assert await one.count("ben", 1, at_most=3, seconds=60) == Counted(True, 1)
-    await trio.sleep(0.31)
+    server.client.hset(KEYS.of_user("ann", "cn"), "two", "1:1")  # which ended long ago
     assert await one.count("ann", 1, at_most=3, seconds=60) == Counted(True, 3)
     assert await one.count("ann", -2, at_most=1, seconds=60) == Counted(True, 1)
     assert await one.count("ann", 0, at_most=1, seconds=60) == Counted(True, 1)

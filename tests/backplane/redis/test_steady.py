@@ -20,6 +20,11 @@ from trio_rt.backplane.redis.steady import SteadyLink
 from trio_rt.errors import BackplaneDown, BackplaneRefused
 from trio_rt.testing import Proxy, open_proxy
 
+DELAY = 0.25
+"""Seconds that a reply is on its way, in which the test breaks the link."""
+
+SLOW: dict[str, Any] = {"reply_timeout": 4 * DELAY}
+
 
 @asynccontextmanager
 async def steady(port: int, **changes: Any) -> AsyncGenerator[SteadyLink]:
@@ -61,7 +66,7 @@ async def test_waits_until_its_deadline(own_server: Valkey) -> None:
         with pytest.raises(BackplaneDown, match="cannot connect") as down:
             await link.call("INCR", "n")
         assert not down.value.outcome_unknown
-        assert 0.2 <= trio.current_time() - began < 1.0
+        assert 0.2 <= trio.current_time() - began < 3.0
 
 
 async def test_caller_has_a_deadline(own_server: Valkey) -> None:
@@ -77,8 +82,8 @@ async def test_caller_has_a_deadline(own_server: Valkey) -> None:
 @pytest.mark.parametrize("may_repeat", [False, True])
 async def test_outcome_unknown(server: Valkey, may_repeat: bool) -> None:
     """A command that may have been done is repeated only where that does no harm."""
-    async with open_proxy("127.0.0.1", server.port) as proxy, steady(proxy.port) as link:
-        proxy.delay = 0.05
+    async with open_proxy("127.0.0.1", server.port) as proxy, steady(proxy.port, **SLOW) as link:
+        proxy.delay = DELAY
         results: list[Any] = []
 
         async def increment() -> None:
@@ -89,6 +94,7 @@ async def test_outcome_unknown(server: Valkey, may_repeat: bool) -> None:
             nursery.start_soon(increment)
             await until(lambda: server.client.get("n") == b"1")  # done, and the reply on its way
             proxy.reset()
+            proxy.delay = 0.0
         if may_repeat:
             assert results == [2]
         else:
@@ -98,8 +104,8 @@ async def test_outcome_unknown(server: Valkey, may_repeat: bool) -> None:
 @pytest.mark.parametrize("may_repeat", [False, True])
 async def test_outcome_of_several_unknown(server: Valkey, may_repeat: bool) -> None:
     """The same holds for commands that stay together."""
-    async with open_proxy("127.0.0.1", server.port) as proxy, steady(proxy.port) as link:
-        proxy.delay = 0.05
+    async with open_proxy("127.0.0.1", server.port) as proxy, steady(proxy.port, **SLOW) as link:
+        proxy.delay = DELAY
         results: list[Any] = []
 
         async def increment() -> None:
@@ -111,6 +117,7 @@ async def test_outcome_of_several_unknown(server: Valkey, may_repeat: bool) -> N
             nursery.start_soon(increment)
             await until(lambda: server.client.get("n") == b"2")
             proxy.reset()
+            proxy.delay = 0.0
         if may_repeat:
             assert results == [[3, 4]]
         else:
@@ -122,9 +129,9 @@ async def test_stays_unknown(server: Valkey, count: int) -> None:
     """What may have been done once is not known to be undone because it was not done again."""
     async with (
         open_proxy("127.0.0.1", server.port) as proxy,
-        steady(proxy.port, wait_timeout=0.3) as link,
+        steady(proxy.port, wait_timeout=0.3, **SLOW) as link,
     ):
-        proxy.delay = 0.05
+        proxy.delay = DELAY
         results: list[Any] = []
 
         async def increment() -> None:
@@ -139,6 +146,7 @@ async def test_stays_unknown(server: Valkey, count: int) -> None:
             await until(lambda: int(server.client.get("n") or 0) == count)
             proxy.refuse()
             proxy.reset()
+            proxy.delay = 0.0
         assert results[0].outcome_unknown
         assert int(server.client.get("n") or 0) == count
 
@@ -208,7 +216,7 @@ async def test_stays_a_replica(own_server: Valkey) -> None:
     """While no server may write, a command ends at its deadline, and was not done."""
     async with steady(own_server.port, wait_timeout=0.3) as link:
         own_server.client.replicaof("127.0.0.1", str(valkey.free_port()))
-        with trio.fail_after(2), pytest.raises(BackplaneDown) as down:
+        with trio.fail_after(5), pytest.raises(BackplaneDown) as down:
             await link.call("INCR", "n")
         assert not down.value.outcome_unknown
 
