@@ -150,6 +150,24 @@ async def test_slow_but_alive(
         assert done == [[0, 1, 2, 3]]
 
 
+async def test_long_reply(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+    """A reply that takes long to arrive is waited for as long as some of it does arrive."""
+    async with scripted() as (link, server):
+        done: list[Any] = []
+
+        @nursery.start_soon
+        async def ask() -> None:
+            done.extend(await gather(lambda: link.call("GET", "a"), lambda: link.call("GET", "b")))
+
+        await trio.testing.wait_all_tasks_blocked()
+        for part in (b"$20\r\n", b"x" * 10, b"x" * 10, b"\r\n$20\r\n", b"x" * 10):
+            await trio.sleep(1.9)
+            await server.answer(part)
+        await trio.sleep(2.1)
+        assert b"x" * 20 in done  # whichever of them was the first
+        assert [type(one) for one in done if one != b"x" * 20] == [BackplaneDown]
+
+
 @pytest.mark.parametrize("limit", [{"max_pending": 3}, {"max_pending_bytes": 60}])
 async def test_bounded(
     limit: dict[str, int], nursery: trio.Nursery, autojump_clock: trio.testing.MockClock

@@ -259,7 +259,7 @@ async def test_redis_away(own_server: Valkey, key: str, caplog) -> None:
         own_server.kill()
         await until(lambda: not backplane_of(hosts[0]).is_ready)
         app = hosts[0].app
-        with trio.fail_after(1):
+        with trio.fail_after(QUICK.wait_timeout):
             for number in range(3):
                 await app.to("a").emit("n", number)
                 app.to("a").emit_nowait("n", number)
@@ -285,7 +285,7 @@ async def test_redis_stands_still(own_server: Valkey, key: str) -> None:
         client = await come(hosts[0], "a")
         own_server.pause()
         try:
-            with trio.fail_after(1):
+            with trio.fail_after(QUICK.wait_timeout):
                 await hosts[0].app.to("a").emit("n", 1)
                 assert await client.expect("n") == 1
                 total = await hosts[0].app.to("a").count(timeout=0.2)

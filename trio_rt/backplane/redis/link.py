@@ -205,7 +205,7 @@ class Link:
         """Ends the link if a reply is late, and asks for one when all is quiet."""
         while True:
             now = trio.current_time()
-            due = self._pipeline.due(self._settings.reply_timeout)
+            due = self._due()
             if due is None:
                 due = self._heard_at + self._settings.ping_interval
                 if due <= now:
@@ -214,11 +214,17 @@ class Link:
             elif due <= now:
                 # If this process stood still, the reply may be here: let the reader look first.
                 await trio.lowlevel.checkpoint()
-                if self._pipeline.due(self._settings.reply_timeout) == due:
+                if self._due() == due:
                     self.close(f"no reply within {self._settings.reply_timeout:g} s")
                     return
             # Not longer: as soon as the replies are there, silence counts from then on.
             await trio.sleep_until(min(due, now + self._settings.ping_interval))
+
+    def _due(self) -> float | None:
+        """When the server has to have said something more; None if no reply is to come."""
+        timeout = self._settings.reply_timeout
+        due = self._pipeline.due(timeout)
+        return None if due is None else max(due, self._heard_at + timeout)
 
 
 async def _wait_all(replies: Sequence[Reply]) -> list[Any]:

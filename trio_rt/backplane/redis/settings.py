@@ -17,7 +17,7 @@ class RedisSettings:
     """Seconds to connect, TLS and the first commands included."""
 
     reply_timeout: float = positive(2.0)
-    """Seconds without any reply while one is due, until the link is given up."""
+    """Seconds without any part of a reply while one is due, until the link is given up."""
 
     ping_interval: float = positive(1.0)
     """Seconds of silence until the server is asked whether it is there."""
