@@ -142,6 +142,10 @@ class Cell:
         """Whether another node may act for it."""
         self.is_asleep = False
         """Whether it hibernates, or is about to."""
+        self.is_waking = False
+        """Whether it will not sleep any more in a moment."""
+        self.is_ending = False
+        """Whether `on_close` has begun."""
         self.is_over = False
         """Whether nothing is left to be done for it."""
         self.is_changed = True
@@ -236,11 +240,11 @@ class Cell:
         if patch == {}:
             return
         self._check_lease()
+        told = {"room": self.id, "version": self.version + 1, "patch": patch}
+        namespace = self.rooms.namespace
+        packet = encode_plain_event(namespace.name, "room:patch", told)  # or it was never shown
         self.shown = new
         self.version += 1
-        told = {"room": self.id, "version": self.version, "patch": patch}
-        namespace = self.rooms.namespace
-        packet = encode_plain_event(namespace.name, "room:patch", told)
         namespace.publish_nowait(
             Envelope(namespace.name, (self.channel,), (), packet, self._when_slow, is_volatile=True)
         )
@@ -377,6 +381,14 @@ class Cell:
             await self._phase_changed.wait()
         await self.assure()
 
+    async def is_starting(self) -> bool:
+        """Waits until no countdown runs any more; tells whether it has led to a game."""
+        await self.wait_while(Phase.COUNTDOWN)
+        while self.lobby.phase is Phase.PLAYING and self._told_phase is not Phase.PLAYING:
+            await self._phase_changed.wait()
+        await self.assure()
+        return self._told_phase is Phase.PLAYING
+
     @property
     def is_closed(self) -> bool:
         """Whether nobody plays here any more."""
@@ -439,7 +451,7 @@ class Cell:
         self._turn = turn = (player.id, trio.current_time() + within)
         try:
             with trio.move_on_after(within):
-                while player.id in self.lobby.players and self.lobby.phase is phase:
+                while self._may_move(player) and self.lobby.phase is phase:
                     input = self.inputs.take_one(player, wanted)
                     if input is not None:
                         await self.assure()
@@ -452,12 +464,17 @@ class Cell:
             if self._turn is turn:
                 self._turn = None
 
+    def _may_move(self, player: Player) -> bool:
+        """Whether somebody still has the seat that it had; not one who left and came again."""
+        return player.id in self.lobby.players and self.members.get(player.id) is player
+
     # Who makes it fail
 
     def blame(self, player: Player, error: Exception) -> None:
         """A handler of a player's event has failed: one who does that too often is put out."""
         limit, period = self.kind.room.crashes_per_player, self.kind.room.period
-        if not limit or player.id not in self.members:
+        is_here = player.id in self.lobby.players or player.id in self.lobby.spectators
+        if not limit or not is_here:
             return
         self.excused = error
         now = trio.current_time()
@@ -556,6 +573,7 @@ class Cell:
                         player.data,
                         list(player.sockets),
                         player.arriving,
+                        player.has_joined,
                     )
                     for player in self.members.values()
                 ],
@@ -570,7 +588,13 @@ class Cell:
         for member in room.members:
             sockets: dict[str, tuple[str, int]] = dict.fromkeys(member.sids, ("", 0))
             self.members[member.id] = Player(
-                member.id, member.name, member.watches, member.data, sockets, member.arriving
+                member.id,
+                member.name,
+                member.watches,
+                member.data,
+                sockets,
+                member.arriving,
+                member.has_joined,
             )
         self.lobby = Lobby.load(self.rules, room.lobby, trio.current_time())
         self.phase = self._told_phase = self.lobby.phase

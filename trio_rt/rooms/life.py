@@ -51,7 +51,7 @@ from trio_rt.machine.lobby_effects import (
     Why,
 )
 from trio_rt.machine.restarts import Restart
-from trio_rt.rooms import endings
+from trio_rt.rooms import endings, saved
 from trio_rt.rooms.cell import Call, Cell
 from trio_rt.rooms.endings import UNKNOWN
 from trio_rt.rooms.inbox import Reply
@@ -111,6 +111,7 @@ class Life:
         self._tasks.start_soon(self._play, name=f"run of room {self._cell.id}")
         await trio.lowlevel.checkpoint()  # the first lines of `run` come before the first look
         await self._serve()
+        self._cell.is_ending = True
         await self._bounded(self._room.on_close, self._cell.closing)
         self._cell.quiet.set()
         await trio.sleep_forever()  # until we are stopped
@@ -148,9 +149,11 @@ class Life:
                 await self._carry_out(cell.effects.popleft())
             elif cell.closing is not None:
                 return
+            elif (now := trio.current_time()) >= cell.lobby.deadline:
+                cell.decide(cell.lobby.tick(now))  # and what follows, before anybody is answered
             elif (message := cell.inbox.take()) is not None:
-                cell.active_at = trio.current_time()
-                await self._answer(*message)
+                cell.active_at = now
+                await self._answer(*message, now)
             else:
                 self._note()
                 await self._wait()
@@ -165,12 +168,11 @@ class Life:
                 await cell.inbox.bell.wait()
         finally:
             cell.is_idle = False
-        now = trio.current_time()
-        if now >= cell.lobby.deadline:
-            cell.decide(cell.lobby.tick(now))
-        if now >= self._bedtime and not cell.effects and not len(cell.inbox):
+        is_idle = not cell.effects and not len(cell.inbox) and cell.closing is None
+        if is_idle and self._bedtime <= trio.current_time() < cell.lobby.deadline:
             cell.active_at = math.inf
             cell.rooms.put_to_sleep(cell)
+            await trio.sleep_forever()  # what comes now waits for the next life
 
     @property
     def _bedtime(self) -> float:
@@ -185,13 +187,13 @@ class Life:
         if trio.current_time() >= cell.snapshot_due:
             cell.take_snapshot(self._room.snapshot())
             cell.has_begun = True
-            cell.info = msgspec.to_builtins(self._room.info())
+            cell.info = saved.copy_info(cell.kind.name, self._room.info())
             cell.rooms.listing.changed(cell)
 
-    async def _answer(self, request: RoomRequest, reply: Reply) -> None:
+    async def _answer(self, request: RoomRequest, reply: Reply, now: float) -> None:
         """Handles a request. This is where a failure becomes an answer; it climbs all the same."""
         try:
-            value = await self._handle(request)
+            value = await self._handle(request, now)
             while self._cell.effects:  # what it has led to comes first
                 await self._carry_out(self._cell.effects.popleft())
             reply.set(_done(self._cell.view() if value is _VIEW else value))
@@ -221,24 +223,25 @@ class Life:
 
     # Requests
 
-    async def _handle(self, request: RoomRequest) -> Any:
+    async def _handle(self, request: RoomRequest, now: float) -> Any:
+        """Handles a request at a time until which everything has happened that was due."""
         match request:
             case Knock():
-                return self._knock(request)
+                return self._knock(request, now)
             case Arrive():
                 return await self._arrive(request)
             case Lost():
-                return self._lost(request)
+                return self._lost(request, now)
             case Back():
-                return self._back(request)
+                return self._back(request, now)
             case Event():
                 return await self._event(request)
             case Order():
-                return self._order(request)
+                return self._order(request, now)
 
-    def _knock(self, asked: Knock) -> None:
+    def _knock(self, asked: Knock, now: float) -> None:
         """Somebody wants a place, or has one and comes with another socket."""
-        cell, now = self._cell, trio.current_time()
+        cell = self._cell
         player = cell.members.get(asked.player)
         if player is None or player.watches or player.id in cell.lobby.held:
             was_held = player is not None and player.id in cell.lobby.held
@@ -266,19 +269,20 @@ class Life:
             event = "room:watching" if player.watches else "room:joined"
             shown = {"player": {"id": player.id, "name": player.name}}
             await cell.announce(event, shown, without=player.sockets)
+            had_joined, player.has_joined = player.has_joined, True
             try:
                 await self._bounded(self._room.on_join, player)
             except Refuse:
-                player.arriving = "on_join"  # it never was here
+                player.has_joined = had_joined  # as a spectator, or not at all
                 cell.decide(cell.lobby.leave(player.id, trio.current_time()))
                 raise
         elif hook == "on_return":
             await self._tell_return(player)
         return _VIEW
 
-    def _lost(self, told: Lost) -> None:
+    def _lost(self, told: Lost, now: float) -> None:
         """A socket is gone, if that is not old news."""
-        cell, now = self._cell, trio.current_time()
+        cell = self._cell
         player = cell.members.get(told.player)
         if player is None or told.sid not in player.sockets:
             return
@@ -288,14 +292,16 @@ class Life:
         del player.sockets[told.sid]
         cell.note_change()
         if not player.connected:
-            go = cell.lobby.dropped if told.may_come_back else cell.lobby.leave
+            is_held = told.may_come_back and player.has_joined
+            go = cell.lobby.dropped if is_held else cell.lobby.leave
             cell.decide(go(player.id, now))
 
-    def _back(self, told: Back) -> Any:
+    def _back(self, told: Back, now: float) -> Any:
         """A socket is there again."""
         player = self._cell.member(told.player)
+        if not player.watches:
+            self._cell.decide(self._cell.lobby.returned(player.id, now))
         player.sockets[told.sid] = (told.node, told.seq)
-        self._cell.decide(self._cell.lobby.returned(player.id, trio.current_time()))
         self._cell.note_change()
         return _VIEW
 
@@ -317,8 +323,8 @@ class Life:
             cell.blame(player, error)
             raise
 
-    def _order(self, order: Order) -> Any:
-        cell, lobby, now = self._cell, self._cell.lobby, trio.current_time()
+    def _order(self, order: Order, now: float) -> Any:
+        cell, lobby = self._cell, self._cell.lobby
         me = self._cell.member(order.player).id
         match order.what:
             case "state":
@@ -370,10 +376,12 @@ class Life:
             case Reserved(id, until):
                 seconds = until - trio.current_time()
                 await cell.announce("room:reserved", {"player": id, "seconds": seconds})
+            case SeatFreed(id, Why.EXPIRED) if id in cell.members:  # it watches, and watches on
+                await cell.announce("room:unreserved", {"player": id})
             case SeatFreed(id, why):
                 await self._see_off(id, why)
             case StoppedWatching(id, why):
-                if why is not Why.SEATED:
+                if why is not Why.SEATED and id in cell.members:
                     await self._see_off(id, why)
             case ReadyChanged(id, is_ready):
                 await cell.announce("room:ready", {"player": id, "ready": is_ready})
@@ -397,14 +405,16 @@ class Life:
             cell.inputs.forget(player)
         cell.inputs.wake()
         sids = () if player is None else tuple(player.sockets)
-        if player is not None and player.arriving == "on_join":
-            cell.rooms.doors.show_out(cell, sids)
-            return  # nobody was told that it was here
-        await cell.announce("room:left", {"player": id, "reason": reason.code}, *sids)
+        told = {"player": id, "reason": reason.code}
+        if player is None or player.has_joined:
+            await cell.announce("room:left", told, *sids)
+        elif player.arriving is None:  # the others were told that it comes
+            await cell.announce("room:left", told, without=sids)
         cell.rooms.doors.show_out(cell, sids)
         if player is not None:
             player.sockets.clear()
-            await self._bounded(self._room.on_leave, player, reason)
+            if player.has_joined:
+                await self._bounded(self._room.on_leave, player, reason)
 
     async def _tell_phase(self, change: PhaseChanged) -> None:
         cell = self._cell
@@ -414,11 +424,11 @@ class Life:
             cell.close(endings.ENDED if cell.games else endings.EMPTY)
             cell.phase_is_told()
             return
-        if change.phase is Phase.ENDED:
-            await cell.announce("room:ended", {"result": cell.result, "seconds": seconds})
-        else:
-            await cell.announce("room:phase", {"phase": change.phase.value, "seconds": seconds})
         try:
+            if change.phase is Phase.ENDED:
+                await cell.announce("room:ended", {"result": cell.result, "seconds": seconds})
+            else:
+                await cell.announce("room:phase", {"phase": change.phase.value, "seconds": seconds})
             await self._bounded(self._room.on_phase, change.phase)
         finally:
             cell.phase_is_told()

@@ -33,6 +33,9 @@ class Player:
     arriving: str | None = attrs.field(default=None, repr=False)
     """The hook that its arrival runs: `"on_join"` or `"on_return"`."""
 
+    has_joined: bool = attrs.field(default=False, repr=False)
+    """Whether `on_join` was run for it, so that `on_leave` is due."""
+
     @property
     def connected(self) -> bool:
         """Whether a socket of it is there."""

@@ -256,14 +256,15 @@ class Room:
         """Waits until so many players are there and all are ready, and the countdown is over.
 
         Or until the host starts. Returns at once while a game is being played, so that a room
-        goes on after a crash. If nothing has started in time, the room is closed.
+        goes on after a crash. If nothing has started in time, the room is closed; a countdown that
+        has begun may end.
         """
         self.cell.ready_check(at_least, within)
-        with trio.move_on_after(within):
+        with trio.move_on_after(within) as scope:
             await self.cell.wait_for(Phase.PLAYING)
-            return
-        self.close(endings.NOT_READY)
-        await trio.sleep_forever()
+        if scope.cancelled_caught and not await self.cell.is_starting():
+            self.close(endings.NOT_READY)
+            await trio.sleep_forever()
 
     def ticks(self, hz: float) -> Ticks:
         """`async for tick in self.ticks(hz=20)`: the room's clock, with what players sent since.

@@ -20,6 +20,7 @@ class SavedMember(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, Any]
     sids: list[str]
     arriving: str | None
+    has_joined: bool = True
 
 
 class SavedRoom(msgspec.Struct, frozen=True):
@@ -44,6 +45,11 @@ _decoder = msgspec.msgpack.Decoder(SavedRoom)
 def encode(room: SavedRoom) -> bytes:
     """Writes a room; raises `MisuseError` if some of it is no JSON value."""
     return _encode(room, f"options and player.data of a {room.kind}")
+
+
+def copy_info(kind: str, info: Any) -> Any:
+    """What `Room.info` gave as plain values; raises as `encode` does: all clients get it."""
+    return msgspec.msgpack.decode(_encode(info, f"info() of a {kind}"))
 
 
 def encode_program(kind: str, snapshot: Any) -> bytes:
