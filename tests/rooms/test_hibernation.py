@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from tests.rooms.tables import players, table
+from trio_rt.codec.room_requests import Event
+from trio_rt.reasons import Reason
 from trio_rt.rooms import Player, Room, on
 
 pytestmark = pytest.mark.usefixtures("errors")
@@ -122,3 +124,71 @@ async def test_closed_asleep(autojump_clock, starts) -> None:
         await here.rooms.close(id)
         assert (await alice.hear("room:closed"))["code"] == "closed"
         assert here.rooms.cells == {}
+
+
+async def test_events_at_each_step_of_falling_asleep(autojump_clock, errors) -> None:
+    """Whatever step of the scheduler it comes in, an event is done, and by the same room."""
+
+    class Sleepy(Chess):
+        @on("work")
+        async def work(self, player: Player) -> str:
+            await trio.sleep(0.01)
+            return "done"
+
+    async with table(Sleepy) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        cell = here.room(id)
+
+        async def work_at(bedtime: float, steps: int) -> None:
+            await trio.sleep_until(bedtime)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            assert await here.rooms.finder.ask(id, Event("alice", "work", [])) == "done"
+
+        for steps in [*range(12)] * 3:
+            bedtime = cell.active_at + Chess.hibernate_after
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work_at, bedtime, steps)
+                nursery.start_soon(work_at, bedtime, steps + 1)
+            assert here.rooms.cells == {id: cell}
+    assert errors == []
+
+
+async def test_on_close_after_sleep(autojump_clock, errors) -> None:
+    """A room that is closed while it sleeps wakes for its `on_close`, once."""
+    closed: list[tuple[str, int]] = []
+
+    class Saving(Chess):
+        async def on_close(self, reason: Reason) -> None:
+            closed.append((reason.code, len(self.state["moves"])))
+
+    async with table(Saving) as here:
+        alice = await here.guest("alice")
+        id = (await alice.call("room:create"))["room"]
+        await alice.call("move", "e4")
+        assert await asleep(here, id)
+        await here.rooms.close(id)
+        assert (await alice.hear("room:closed"))["code"] == "closed"
+        await trio.sleep(1)
+        assert closed == [("closed", 1)]
+        assert here.rooms.cells == {}
+    assert errors == []
+
+
+async def test_too_many_awake(autojump_clock, errors, monkeypatch) -> None:
+    """A room that cannot wake says so, and wakes when it can, with what it was told meanwhile."""
+    async with table(Chess) as here:
+        alice, bob = await here.guests("alice", "bob")
+        id = (await alice.call("room:create"))["room"]
+        await bob.call("room:join", {"room": id})
+        assert await asleep(here, id)
+        monkeypatch.setattr(here.rooms._supervisor, "_max_children", 0)
+        assert await alice.refused("move", "e4") == "busy"
+        bob.client.close()
+        await trio.sleep(5)
+        monkeypatch.undo()
+        await trio.sleep(2)
+        assert (await alice.hear("room:dropped"))["player"] == "bob"
+        assert await alice.call("move", "e4") == ["e4"]
+    assert errors == []

@@ -4,7 +4,7 @@ from collections import deque
 
 import trio
 
-from trio_rt.codec.room_requests import Denied, Done, Elsewhere, RoomRequest
+from trio_rt.codec.room_requests import Denied, Done, Elsewhere, Lost, RoomRequest
 from trio_rt.errors import Refuse
 from trio_rt.schedule.bell import Bell
 
@@ -80,6 +80,16 @@ class RoomInbox:
         while self._waiting:
             _, reply = self._waiting.popleft()
             reply.set(Denied(code, message))
+
+    def refuse_asked(self, code: str, message: str) -> None:
+        """Whoever waits for an answer is told; what the room was told stays."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for request, reply in waiting:
+            if isinstance(request, Lost):
+                self._waiting.append((request, reply))
+            else:
+                reply.set(Denied(code, message))
 
     def drain(self) -> list[tuple[RoomRequest, Reply]]:
         """Removes all."""

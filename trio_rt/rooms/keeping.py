@@ -66,12 +66,12 @@ class Keeper:
                 if cell.unsaved is not None and now >= self._save_at:
                     await self._save()
             if cell.is_asleep and trio.current_time() >= cell.lobby.deadline:
-                self._rooms.wake(cell)
+                self._rooms.wake(cell)  # nothing new if it is waking
 
     async def _wait(self) -> None:
         cell = self._cell
         deadline = min(self._renew_at, cell.last_moment)
-        if cell.is_asleep:
+        if cell.is_asleep and not cell.is_waking:
             deadline = min(deadline, cell.lobby.deadline)
         if cell.unsaved is not None:
             deadline = min(deadline, self._save_at)

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from trio_rt.namespace import Namespace
     from trio_rt.socket import Socket
 
+RETRY = 1.0
+"""Seconds until a room that could not wake tries again."""
+
 MAX_CREATED = 10
 """Rooms on one node that one user may have created."""
 
@@ -170,9 +173,9 @@ class Rooms:
         lease = await self.backplane.acquire(self.lease_name(id), LEASE)
         assert not isinstance(lease, Held), "a new id is nobody's"
         cell = Cell(id, kind, self, lease, rules, options=options, creator=creator)
-        for user in reserved:
-            cell.decide(cell.lobby.reserve(user, trio.current_time()))
         try:
+            for user in reserved:
+                cell.decide(cell.lobby.reserve(user, trio.current_time()))
             cell.unsaved = None
             await self.backplane.save(lease, cell.dump())
             await self.begin(cell)
@@ -212,7 +215,7 @@ class Rooms:
         def started() -> None:
             task_status.started()
 
-        if cell.closing is not None:  # it crashed at its end
+        if cell.is_ending:  # it crashed at its end
             cell.quiet.set()
             await trio.sleep_forever()
         if cell.may_act:
@@ -227,8 +230,9 @@ class Rooms:
 
     async def _retire(self, cell: Cell) -> None:
         with trio.move_on_after(cell.kind.room.handler_timeout):
-            if not cell.is_asleep:
-                await cell.quiet.wait()
+            self.wake(cell)  # for its `on_close`
+            await cell.quiet.wait()
+        cell.is_asleep = False
         assert self._supervisor is not None
         if cell.id in self._supervisor:
             await self._supervisor.stop(cell.id)
@@ -244,17 +248,28 @@ class Rooms:
 
     def wake(self, cell: Cell) -> None:
         """Something happens in a room that sleeps."""
-        if cell.is_asleep:
+        if cell.is_asleep and not cell.is_waking:
+            cell.is_waking = True
             self.soon(self._wake, cell)
 
     async def _wake(self, cell: Cell) -> None:
         assert self._supervisor is not None
-        while cell.id in self._supervisor:
-            await self._supervisor.stop(cell.id)
-        if cell.is_asleep and cell.may_act and not (cell.is_over or cell.closing):
-            cell.is_asleep = False
-            cell.active_at = trio.current_time()
-            self._supervisor.start_soon(self._child(cell))
+        try:
+            while cell.is_asleep and cell.may_act and not cell.is_over:
+                if cell.id in self._supervisor:
+                    await self._supervisor.stop(cell.id)
+                    continue
+                try:
+                    self._supervisor.start_soon(self._child(cell))
+                except LocalError as error:  # there are too many, or the server stops
+                    cell.inbox.refuse_asked("busy", str(error))
+                    await trio.sleep(RETRY)
+                    continue
+                cell.is_asleep = False
+                cell.active_at = trio.current_time()
+        finally:
+            cell.is_waking = False
+            cell.keeper_bell.ring()
 
     async def fence(self, cell: Cell) -> None:
         """Another node may have the room in a moment, or has it: it is stopped here, unsaid."""
@@ -278,11 +293,11 @@ class Rooms:
             if not cell.may_act:
                 cell.is_fenced = True
                 self.drop(cell)
-            elif cell.closing is not None:
-                await self._finish(cell)
             elif cell.is_asleep:
                 if len(cell.inbox) or cell.effects:
                     self.wake(cell)
+            elif cell.closing is not None:
+                await self._finish(cell)
             elif ended.error is not None or ended.outcome.value != "stopped":
                 cell.closing = endings.CRASHED
                 if ended.error_id is not None:
@@ -294,6 +309,9 @@ class Rooms:
         except Exception:  # it must not stop the other rooms
             log.exception("room %s could not be ended well", cell.id)
             self.drop(cell)
+        except trio.Cancelled:  # the supervisor does not wait for ever
+            self.drop(cell)
+            raise
 
     async def _finish(self, cell: Cell) -> None:
         """A room is over: its members are told, and nothing is left of it."""
@@ -364,6 +382,7 @@ class Rooms:
         async def do() -> None:
             try:
                 outcome.value = await function()
+                outcome.is_done = True
             except Refuse as error:
                 outcome.error = error
             except (LimitError, LocalError) as error:
@@ -382,6 +401,8 @@ class Rooms:
         await outcome.done.wait()
         if outcome.error is not None:
             raise outcome.error
+        if not outcome.is_done:  # the server stops
+            raise endings.UNAVAILABLE
         return outcome.value
 
     def lease_name(self, id: str) -> str:
@@ -421,6 +442,7 @@ class _Outcome:
 
     value: Any = None
     error: Exception | None = None
+    is_done: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
 
 
