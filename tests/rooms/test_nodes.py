@@ -9,7 +9,7 @@ import trio
 from tests.rooms.tables import players
 from tests.rooms.town import Node, town
 from trio_rt.codec.room_requests import Back, Knock, Lost
-from trio_rt.errors import LocalError
+from trio_rt.errors import BackplaneDown, LocalError
 from trio_rt.reasons import Reason
 from trio_rt.rooms import Player, Room, on
 from trio_rt.rooms.cell import CHANNEL
@@ -46,6 +46,10 @@ class Shared(Room):
         self.save()
         await self.emit("sum", self.state["count"])
         return self.state["count"], self.cell.rooms.backplane.node
+
+
+class Quiet(Room):
+    """Says nothing by itself."""
 
 
 @pytest.fixture(autouse=True)
@@ -300,3 +304,81 @@ async def test_list_without_ghosts(autojump_clock, errors) -> None:
         assert await follower.hear("rooms") in ({"all": []}, {"changed": [], "gone": []})
         assert (await follower.call("room:list"))["rooms"] == []
     assert errors == []
+
+
+async def test_back_while_the_backplane_is_away(autojump_clock, errors, notes) -> None:
+    """Who comes back while nothing can be sent gets the room's view as soon as that can be done."""
+    async with town(1, Quiet) as [one]:
+        alice, bob, id = await begun(one, one)
+        bob.client.close()
+        await trio.sleep(0.1)
+        bob = await one.back(bob)
+        one.backplane._is_cut = True
+        await trio.sleep(3)
+        one.backplane._is_cut = False
+        assert (await bob.hear("room:state"))["room"] == id
+        assert (await alice.call("room:state"))["room"] == id
+    assert errors == []
+
+
+async def test_gone_before_the_room_knows_that_it_is_back(
+    autojump_clock, errors, notes, monkeypatch
+) -> None:
+    """A socket whose return is told after its next loss does not stay in the room for ever."""
+    async with town(2, Shared) as [one, two]:
+        _, bob, id = await begun(one, two)
+        bob.client.close()
+        await trio.sleep(1)
+        ask = two.backplane.ask
+
+        async def ask_late(body: bytes, **options: Any) -> Any:
+            monkeypatch.undo()
+            await trio.sleep(0.5)
+            return await ask(body, **options)
+
+        monkeypatch.setattr(two.backplane, "ask", ask_late)
+        bob = await two.back(bob)
+        bob.client.close()
+        await trio.sleep(Shared.hold_seconds + 5)
+        assert "bob" not in one.room(id).members
+        assert notes[-1] == ("lost", "bob")
+    assert errors == []
+
+
+async def test_list_after_a_failure(autojump_clock, errors, monkeypatch) -> None:
+    """The end of a room that could not be told is told later, to those on other nodes as well."""
+    async with town(2, Shared) as [one, two]:
+        _, bob, id = await begun(one, two)
+        await bob.call("room:list", {"live": True})
+        await trio.sleep(1)
+        publish, failures = one.backplane.publish, iter(range(2))
+
+        async def publish_later(envelope: Any) -> Any:
+            if envelope.rooms == (CHANNEL,) and next(failures, None) is not None:
+                raise BackplaneDown("away", outcome_unknown=False)
+            return await publish(envelope)
+
+        monkeypatch.setattr(one.backplane, "publish", publish_later)
+        await one.rooms.close(id)
+        while (heard := await bob.hear("rooms"))["gone"] != [id]:
+            assert heard["gone"] == []
+    assert errors == []
+
+
+async def test_end_that_hangs(autojump_clock, errors, monkeypatch) -> None:
+    """A room whose end the backplane does not take in time is not kept here for ever."""
+    async with town(1, Shared) as [one]:
+        alice, _, id = await begun(one, one)
+        save = one.backplane.save
+
+        async def save_slowly(lease: Any, state: bytes | None) -> bool:
+            if state is None:
+                await trio.sleep(60)
+            return bool(await save(lease, state))
+
+        monkeypatch.setattr(one.backplane, "save", save_slowly)
+        await one.rooms.close(id)
+        assert (await alice.hear("room:closed"))["code"] == "closed"
+        await trio.sleep(10)
+        assert one.rooms.cells == {}
+    assert "took more than" in errors.pop().getMessage()

@@ -33,7 +33,10 @@ RETRY = 0.5
 """Seconds between two attempts."""
 
 REPORT_TIMEOUT = 60.0
-"""Seconds for which a node tries to tell a room that a member's socket is gone."""
+"""Seconds for which a node tries to tell a room that a member's socket is gone, or back."""
+
+TRY_AGAIN = frozenset({"unavailable", "busy", "timeout"})
+"""What a room says that it could not be told, or may not have been."""
 
 
 class Doors:
@@ -129,7 +132,7 @@ class Doors:
                     await self._rooms.finder.ask(id, told)
                     return
                 except Refuse as refusal:
-                    if refusal.code != "unavailable":
+                    if refusal.code not in TRY_AGAIN:
                         return
                 await trio.sleep(RETRY)
 
@@ -140,19 +143,33 @@ class Doors:
             self._rooms.soon(self._welcome_back, socket, id, self._seq)
 
     async def _welcome_back(self, socket: Socket, id: str, seq: int) -> None:
+        """Tells a room that a socket is back, and the socket how the room is, however often that
+        takes. If it is gone before, the room is told so again: it may have heard that first."""
         told = Back(socket.user.id, socket.id, self._rooms.backplane.node, seq)
+        with trio.move_on_after(REPORT_TIMEOUT):
+            while socket.connected and not await self._tell_back(socket, id, told):
+                await trio.sleep(RETRY)
+        if socket.id not in self._rooms.namespace.sockets:
+            self._tell_lost(socket, id, may_come_back=socket.session.is_open)
+
+    async def _tell_back(self, socket: Socket, id: str, told: Back) -> bool:
+        """Returns whether the client knows how it stands."""
         try:
             try:
                 view = await self._rooms.finder.ask(id, told)
                 await socket.emit("room:state", view)
             except Refuse as refusal:
-                if refusal.code == "unavailable":
-                    return
+                if refusal.code in TRY_AGAIN:
+                    return False
                 self._rooms.namespace.remove_member(CHANNEL + id, socket)
                 payload = {"room": id, "player": socket.user.id, "reason": endings.LOST.code}
                 await socket.emit("room:left", payload)
         except Disconnected:
             pass
+        except BackplaneError as error:
+            log.warning("socket %s is back in room %s, and not told: %s", socket.id, id, error)
+            return False
+        return True
 
     def show_out(self, cell: Cell, sids: Sequence[str]) -> None:
         """Sockets do not listen to a room any more."""

@@ -126,7 +126,7 @@ class Finder:
                 answer = Denied(refusal.code, refusal.message, refusal.details)
         try:
             return room_requests.encode(answer)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             error_id = new_error_id()
             log.error("an answer of room %s cannot be sent: %s (%s)", asked.room, error, error_id)
             return room_requests.encode(Denied("internal", f"the server failed: {error_id}"))

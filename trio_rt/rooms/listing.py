@@ -91,10 +91,27 @@ class Listing:
                 await self._tell()
             except BackplaneError as error:
                 log.warning("the list of rooms could not be told: %s", error)
-                self._is_stale = True
+                self._bell.ring()
             await trio.sleep(PAUSE)
 
     async def _tell(self) -> None:
+        shown, gone = self._take_changes()
+        target = self._rooms.namespace.to(CHANNEL)
+        if shown or gone:
+            try:
+                await target.emit("rooms", {"changed": shown, "gone": gone})
+            except BackplaneError:  # nobody knows who has heard it: once more
+                ids = [*(entry["room"] for entry in shown), *gone]
+                self._told.update((id, {}) for id in ids)
+                self._changed.update(dict.fromkeys(ids))
+                raise
+        if self._is_stale:
+            if self._rooms.namespace.rooms.get(CHANNEL):
+                await target.local.emit("rooms", {"all": await self.all()})
+            self._is_stale = False
+
+    def _take_changes(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The entries that are new, and the rooms that are gone."""
         changed, self._changed = self._changed, {}
         shown: list[dict[str, Any]] = []
         gone: list[str] = []
@@ -107,10 +124,4 @@ class Listing:
                     shown.append(entry)
             elif self._told.pop(id, None) is not None:
                 gone.append(id)
-        target = self._rooms.namespace.to(CHANNEL)
-        if shown or gone:
-            await target.emit("rooms", {"changed": shown, "gone": gone})
-        if self._is_stale:
-            self._is_stale = False
-            if self._rooms.namespace.rooms.get(CHANNEL):
-                await target.local.emit("rooms", {"all": await self.all()})
+        return shown, gone
