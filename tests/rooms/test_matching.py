@@ -106,3 +106,35 @@ async def test_on_two_nodes(stops: bool, autojump_clock, errors) -> None:
         view = await bob.call("room:join", {"room": match["room"]})
         assert players(view) == ["alice", "bob"]
     assert errors == []
+
+
+async def test_bad_ticket(autojump_clock, errors) -> None:
+    """Who is refused waits nowhere; who waits already goes on doing so."""
+    async with table(Duel) as here:
+        alice, bob = await here.guests("alice", "bob")
+        assert await alice.refused("room:match", {"size": 3}) == "bad_ticket"
+        await trio.sleep(1)
+        assert not here.room("match:Duel").members
+        assert alice.heard() == []
+        await alice.call("room:match")
+        assert await alice.refused("room:match", {"size": 3}) == "already_waiting"
+        await bob.call("room:match")
+        assert (await alice.hear("room:matched"))["kind"] == "Duel"
+    assert errors == []
+
+
+async def test_away_for_a_moment(autojump_clock, errors) -> None:
+    """Who is away is matched with nobody, and whoever is back waits again."""
+    async with table(Duel) as here:
+        alice, bob = await here.guests("alice", "bob")
+        await alice.call("room:match")
+        await trio.sleep(3)
+        alice.client.close()
+        await trio.sleep(1)
+        await bob.call("room:match")
+        await trio.sleep(3)
+        assert bob.names() == []
+        alice = await here.back(alice)
+        match = await alice.hear("room:matched")
+        assert await bob.hear("room:matched") == match
+    assert errors == []

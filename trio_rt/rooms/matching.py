@@ -59,11 +59,21 @@ class Queue(Room):
         ticket = Ticket(player.id, rating, size)
         refused = self._matchmaker.add(ticket, trio.current_time())
         if refused is not None:
+            if player.id not in self._tickets:
+                self.cell.decide(self.cell.lobby.leave(player.id, trio.current_time()))
             raise Refuse(refused.code, refused.message)
         self._tickets[player.id] = ticket
         self._news.set()
         assert self.match is not None
         return {"kind": self.wanted, "seconds": self.match.give_up}
+
+    async def on_drop(self, player: Player) -> None:
+        """Whoever is away is matched with nobody: they would not hear of it."""
+        self._matchmaker.cancel(player.id)
+
+    async def on_return(self, player: Player) -> None:
+        """Whoever is back waits anew."""
+        self._wait_anew(player.id)
 
     async def on_leave(self, player: Player, reason: Reason) -> None:
         """Whoever is gone does not wait."""
@@ -77,8 +87,14 @@ class Queue(Room):
     def restore(self, snapshot: Any) -> None:
         """See `snapshot`."""
         for id, rating, size in snapshot:
-            self._tickets[id] = ticket = Ticket(id, rating, size)
-            self._matchmaker.add(ticket, trio.current_time())
+            self._tickets[id] = Ticket(id, rating, size)
+            if id not in self.cell.lobby.held:
+                self._wait_anew(id)
+
+    def _wait_anew(self, id: str) -> None:
+        if id in self._tickets:
+            self._matchmaker.add(self._tickets[id], trio.current_time())
+            self._news.set()
 
     async def _bring_together(self, matched: Matched) -> None:
         """A room for a match: a seat for each, and a code for those who come with them."""
