@@ -149,3 +149,41 @@ async def test_reasons(autojump_clock, errors, reasons, how: str, code: str) -> 
             assert heard["gone"] == []
         assert await bob.refused("room:join", {"room": id}) == "not_found"
     assert errors == []
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", 10**30, [[object()]]])
+@pytest.mark.parametrize("place", ["info", "state"])
+async def test_what_cannot_be_sent(autojump_clock, errors, place: str, wrong: Any) -> None:
+    """What no client could be sent is its room's failure: others are listed and served."""
+
+    class Odd(Room):
+        kind = "odd"
+        value: ClassVar[Any] = None
+
+        def info(self) -> Any:
+            return self.value if place == "info" else None
+
+        @on("show")
+        async def show(self, player: Player) -> None:
+            if place == "state":
+                self.state["value"] = self.value
+                await self.sync()
+            self.save()
+
+    async with table(Odd, Fragile) as here:
+        alice, bob = await here.guests("alice", "bob")
+        id = (await alice.call("room:create", {"kind": "odd"}))["room"]
+        await bob.call("room:list", {"live": True})
+        await trio.sleep(1)
+        Odd.value = wrong
+        await alice.call("show")
+        await trio.sleep(1)
+        Odd.value = None
+        assert errors
+        errors.clear()
+        await trio.sleep(20)
+        assert (await bob.call("room:create", {"kind": "Fragile"}))["kind"] == "Fragile"
+        entries = (await bob.call("room:list"))["rooms"]
+        assert len(entries) == len(here.rooms.cells)
+        if id in here.rooms.cells:
+            assert (await alice.call("room:state", {"room": id}))["state"] == {}

@@ -242,8 +242,9 @@ class Cell:
         self._check_lease()
         told = {"room": self.id, "version": self.version + 1, "patch": patch}
         namespace = self.rooms.namespace
-        packet = encode_plain_event(namespace.name, "room:patch", told)  # or it was never shown
-        self.shown = new
+        packet = encode_plain_event(namespace.name, "room:patch", told)
+        saved.check_state(self.kind.name, patch)
+        self.shown = new  # only now, so that what cannot be sent or saved is forgotten by a crash
         self.version += 1
         namespace.publish_nowait(
             Envelope(namespace.name, (self.channel,), (), packet, self._when_slow, is_volatile=True)

@@ -52,6 +52,11 @@ def copy_info(kind: str, info: Any) -> Any:
     return msgspec.msgpack.decode(_encode(info, f"info() of a {kind}"))
 
 
+def check_state(kind: str, patch: Any) -> None:
+    """Raises as `encode` does if what is new in `Room.state` could not be saved."""
+    _encode(patch, f"state of a {kind}")
+
+
 def encode_program(kind: str, snapshot: Any) -> bytes:
     """Writes what `Room.snapshot` gave; raises as `encode` does."""
     return _encode(snapshot, f"snapshot() of a {kind}")
