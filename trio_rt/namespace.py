@@ -147,12 +147,25 @@ class Namespace(Registry):
             self._drop_member(room, socket)
         self.app.forget_if_deserted(self)
         if not may_come_back:
-            await self.app.backplane.end_session(socket.session)
+            await self._end_session(socket.session)
         await self.tell_disconnected(socket, reason, may_come_back=may_come_back)
+
+    async def _end_session(self, session: SavedSession) -> bool:
+        """Ends it in the backplane, whatever becomes of who wants it: the hooks come behind."""
+        with trio.move_on_after(self.app.config.close_timeout, shield=True):
+            return await self.app.backplane.end_session(session)
+        return True
 
     async def _end_lost(self, session: SavedSession) -> None:
         absentee = self.app.absentees.remove(session)
-        if absentee is not None and await self.app.backplane.end_session(session):
+        if absentee is not None and await self._end_session(session):
+            await self.see_off(absentee)
+
+    async def end_unrecovered(self, session: SavedSession) -> None:
+        """A session cannot come back any more: some of what its client has missed is not kept."""
+        absentee = self.app.absentees.remove(session)
+        await self._end_session(session)
+        if absentee is not None:
             await self.see_off(absentee)
 
     async def see_off(self, absentee: Absentee) -> None:

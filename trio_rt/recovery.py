@@ -97,10 +97,7 @@ async def readmit(app: App, socket: Socket, session: SavedSession, claim: Claim)
     if since is not None and await socket.namespace.readmit(socket, session, since):
         return True
     log.info("session %s cannot be recovered any more", session.membership.sid)
-    absentee = app.absentees.remove(session)
-    await app.backplane.end_session(session)
-    if absentee is not None:
-        await absentee.namespace.see_off(absentee)
+    await socket.namespace.end_unrecovered(session)
     return False
 
 
