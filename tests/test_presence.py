@@ -252,3 +252,24 @@ async def test_misuse(autojump_clock) -> None:
 @attrs.frozen
 class Shown:
     name: str
+
+
+@pytest.mark.parametrize("wrong", ["9" * 30, '"\\ud800"'])
+async def test_cannot_be_told(autojump_clock, errors, wrong: str) -> None:
+    """What a client shows of itself, and cannot be told to others, is refused to it alone."""
+    server = Server(auth=ByName())
+
+    @server.on("show")
+    async def show(socket, value: Any):
+        if type(value) is str:
+            value = "\ud800"  # clients cannot send one, programs can
+        await socket.join("lobby", presence={"value": value})
+
+    async with hosting(server) as host:
+        ann, bob = await come(host, "ann"), await come(host, "bob")
+        await ann.peer.send(f'421["show",{wrong}]')
+        assert (await ann.expect_acknowledgement(1))["error"]["code"] == "internal"
+        await trio.sleep(1)
+        await bob.call("show", 1)
+        await expect_state(bob, {"bob": [{"value": 1}]})
+    assert "show" in errors.pop().getMessage()

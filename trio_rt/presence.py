@@ -409,6 +409,10 @@ def _check(meta: Any) -> dict[str, Any]:
         )
     if "ref" in plain:
         raise MisuseError('"ref" is what we add to a presence. Choose another name')
+    try:  # now, because it is told later, together with others'
+        msgspec.msgpack.encode(plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MisuseError(f"a presence cannot be told: {error}. Use plain JSON values") from error
     return plain  # pyright: ignore[reportUnknownVariableType]
 
 
