@@ -236,8 +236,7 @@ class App(Registry):
             async with trio.open_nursery() as nursery:
                 base = await nursery.start(self._run_base)
                 try:
-                    task_status.started(scope)
-                    await self._run_rooms()
+                    await self._run_rooms(lambda: task_status.started(scope))
                 finally:
                     base.cancel()
 
@@ -255,14 +254,19 @@ class App(Registry):
                 nursery.start_soon(self._receive)
                 task_status.started(scope)
 
-    async def _run_rooms(self) -> None:
-        """Runs all rooms until it is cancelled; then their states are saved for other nodes."""
+    async def _run_rooms(self, started: Callable[[], None]) -> None:
+        """Runs all rooms until it is cancelled; then their states are saved for other nodes.
+
+        Args:
+            started: called when programs and clients may create some.
+        """
         self._serves_rooms = True
         try:
             async with trio.open_nursery() as nursery:
                 for namespace in self.all_namespaces:
                     if namespace.live_rooms is not None:
-                        nursery.start_soon(namespace.live_rooms.run)
+                        await nursery.start(namespace.live_rooms.run)
+                started()
                 await trio.sleep_forever()
         finally:
             self._serves_rooms = False

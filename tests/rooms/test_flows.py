@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import trio
 
-from tests.rooms.tables import GAMES, Table, players, table
+from tests.rooms.tables import GAMES, ByName, Table, players, table
 from trio_rt import MisuseError, Server
 from trio_rt.machine.delta import apply
 from trio_rt.machine.lobby_effects import Phase
 from trio_rt.rooms import Player, Room, on
+from trio_rt.testing import hosting
 
 pytestmark = pytest.mark.usefixtures("errors")
 
@@ -358,3 +359,13 @@ def test_misuse_of_namespaces() -> None:
 
 
 async def lambda_handler(socket: Any) -> None: ...
+
+
+async def test_as_soon_as_it_serves(autojump_clock) -> None:
+    """A program may create rooms as soon as its server has started."""
+    server = Server(auth=ByName())
+    games = server.namespace(GAMES, rooms=[Game])
+    async with hosting(server):
+        assert games.live_rooms is not None
+        id = await games.live_rooms.create(Game)
+        assert [entry["room"] for entry in await games.live_rooms.all()] in ([], [id])

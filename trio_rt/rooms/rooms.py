@@ -147,13 +147,19 @@ class Rooms:
 
     # Their lives
 
-    async def run(self) -> None:
-        """Keeps the rooms of this node until it is cancelled; then saves them for other nodes."""
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keeps the rooms of this node until it is cancelled; then saves them for other nodes.
+
+        There can be rooms as soon as it has started.
+        """
         self._supervisor = Supervisor(on_end=self._ended, in_order=False)
         try:
             async with trio.open_nursery() as self._nursery:
                 await self._nursery.start(self._supervisor.run)
                 self._nursery.start_soon(self.listing.run)
+                task_status.started()
                 await trio.sleep_forever()
         finally:
             self._nursery = None
