@@ -463,3 +463,18 @@ def calls(server: Valkey) -> int:
 def data_of(server: Valkey, sid: str = "x" * 20) -> bytes:
     found: Any = server.client.hget(KEYS.session(sid), "data")
     return found or b""
+
+
+async def test_recover_without_redis(own_server: Valkey) -> None:
+    """Who comes back while Redis is away is told so in time, and may try again."""
+    async with running(own_server) as plane:
+        await plane.open_session(session := new_session())
+        plane.lose_session(session)
+        own_server.pause()
+        await until(lambda: not plane._home.feed.is_whole)
+        with trio.fail_after(5), pytest.raises(BackplaneDown, match="not recovered in 2 s"):
+            await plane.recover(session, session.membership.since)
+        own_server.resume()
+        await until(lambda: plane.is_ready)
+        plane.receive_nowait()
+        assert await plane.recover(session, session.membership.since) == []

@@ -372,11 +372,8 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be told in time.
         """
-        seconds = self._servers.settings.wait_timeout
-        with trio.move_on_after(seconds) as scope, _no_refusal():
+        with self._in_time(f"room {room!r} not subscribed"), _no_refusal():
             return await self._partition(namespace).rooms.subscribe(LogName(namespace, room))
-        assert scope.cancelled_caught, "it returned"
-        raise BackplaneDown(f"room {room!r} not subscribed in {seconds} s", outcome_unknown=False)
 
     def unsubscribe(self, namespace: str, room: str) -> None:
         """See `Backplane`. It is listened to for a few seconds more."""
@@ -434,8 +431,17 @@ class RedisBackplane(Backplane):
         Raises:
             BackplaneDown: if Redis cannot be asked in time.
         """
-        with _no_refusal():
+        with self._in_time(f"session {session.membership.sid} not recovered"), _no_refusal():
             return await self._partition(session.namespace).keeper.recover(session, since)
+
+    @contextmanager
+    def _in_time(self, failure: str) -> Generator[None]:
+        """Gives up what waits for events to arrive, as commands are given up."""
+        seconds = self._servers.settings.wait_timeout
+        with trio.move_on_after(seconds) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise BackplaneDown(f"{failure} in {seconds:g} s", outcome_unknown=False)
 
     def keep_session(self, session: SavedSession) -> None:
         """See `Backplane`."""
