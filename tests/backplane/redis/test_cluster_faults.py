@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import attrs
 import pytest
@@ -299,8 +300,9 @@ def has_handed_over(replica: Valkey, primary: Valkey) -> bool:
 
 
 async def test_slot_is_moving(own_cluster: Cluster) -> None:
-    """What is new in a slot that is just moving is written where it moves to; and what is moving is
-    not in the way of new links for the other slots of its server."""
+    """What is new in a slot that is just moving is written where it moves to, and asked for there
+    once it has moved; and what is moving is not in the way of new links for the other slots of its
+    server."""
     slot = slot_of("{moving}")
     source = own_cluster.owner(slot)
     moved, other, *_ = [
@@ -319,7 +321,11 @@ async def test_slot_is_moving(own_cluster: Cluster) -> None:
         await node.plane.redis.set(f"{other}a", "1")
         target.plain.execute_command("CLUSTER SETSLOT", slot, "NODE", own_cluster.id_of(target))
         assert target.plain.get("{moving}a") == b"1"
+        source.plain.execute_command("CLUSTER SETSLOT", slot, "NODE", own_cluster.id_of(target))
+        source.plain.config_resetstat()
         assert await node.plane.redis.get("{moving}a") == b"1"
+        errors: Any = source.client.info("errorstats")
+        assert errors.get("errorstat_MOVED", {"count": 0})["count"] <= 1
 
 
 @pytest.mark.parametrize("way", ["one key after the other", "at once"])

@@ -14,7 +14,7 @@ from tests.backplane.redis.test_backplane import visit
 from tests.backplane.redis.waiting import until
 from tests.parts.valkey import Valkey
 from trio_rt import User
-from trio_rt.backplane.base import SavedSession, Settled
+from trio_rt.backplane.base import Gap, SavedSession, Settled
 from trio_rt.backplane.redis import RedisBackplane, RedisSettings, keeper, rooms
 from trio_rt.backplane.redis.frames import encode_envelope
 from trio_rt.backplane.redis.keys import LogName
@@ -478,3 +478,21 @@ async def test_recover_without_redis(own_server: Valkey) -> None:
         await until(lambda: plane.is_ready)
         plane.receive_nowait()
         assert await plane.recover(session, session.membership.since) == []
+
+
+async def test_log_that_was_begun_anew(server: Valkey) -> None:
+    """Where a log was lost with what a node has not heard, and was begun anew by another one with
+    nothing in it, the members are told."""
+    name = LogName("/", "room")
+    async with running(server) as plane, running(server) as other:
+        await plane.subscribe("/", "room")
+        await load("clock", "append").call(
+            other._link,
+            [KEYS.clock(), KEYS.stream(name), KEYS.meta(name)],
+            encode_envelope(event("room")),
+            *(100, 60_000, 60_000, "PUBLISH", "nowhere"),
+        )
+        server.client.delete(KEYS.meta(name), KEYS.stream(name))
+        await other.subscribe("/", "room")
+        plane._home.subscriptions.reset("the test says so")
+        await until(lambda: Gap("/", "room") in plane.receive_nowait())
