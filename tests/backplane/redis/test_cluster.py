@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -190,6 +191,33 @@ async def test_new_namespace_while_it_gets_another_name(cluster: Cluster) -> Non
         await plane.subscribe(NAMESPACES[0], "room")
         await plane.publish(Envelope(NAMESPACES[0], ("room",), (), Encoded(b'2["a"]')))
         assert [event.rooms for event in plane.receive_nowait() if isinstance(event, Envelope)]
+
+
+async def test_partitions_that_come_late(cluster: Cluster) -> None:
+    """Partitions that come to a server while a link to it is made, or are not quite there yet when
+    they are told of it, are told until they are."""
+    plane = RedisBackplane.from_url(cluster.url, settings=QUICK)
+    link: Any = plane._link
+    enter, enter_moved = link._epochs.enter, link._epochs.enter_moved
+    refused: list[set[str]] = []
+
+    async def enter_none(stream: trio.abc.Stream) -> Any:
+        server, _ = await enter(stream)
+        return server, set[str]()
+
+    async def enter_late(to: Any, server: Any, tags: set[str]) -> set[str]:
+        if not refused:
+            refused.append(tags)
+            return set()
+        return cast("set[str]", await enter_moved(to, server, tags))
+
+    link._epochs.enter, link._epochs.enter_moved = enter_none, enter_late
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(plane.run)
+        await until(lambda: plane.is_ready and refused)
+        primaries = link._primaries.values()
+        await until(lambda: all(link._tags_at(one.place) == one.dial.entered for one in primaries))
+        nursery.cancel_scope.cancel()
 
 
 async def test_keys_are_where_they_belong(cluster: Cluster) -> None:

@@ -209,6 +209,9 @@ async def test_primary_is_killed(own_cluster: Cluster) -> None:
         victim.kill()
         await load.advance(50, within=30.0)
         await load.finish(*both)
+        former = ("127.0.0.1", victim.port)
+        links: list[Any] = [node.plane._link for node in both]
+        await until(lambda: not any(former in link._primaries for link in links))
         # On a machine that stands still for a moment another one may be taken for dead as well.
         spared = [name for name in namespaces if own_cluster.owner(slots[name]) is owners[name]]
         for node in both:
@@ -337,22 +340,40 @@ async def test_slot_moves(own_cluster: Cluster, way: str) -> None:
     async with listening(own_cluster.url, *namespaces) as both, trio.open_nursery() as nursery:
         load = Load(both[0], namespaces)
         nursery.start_soon(load.run)
-        for target in own_cluster.primaries():
-            source = own_cluster.owner(slot)
-            if target is source:
-                continue
+        first = own_cluster.owner(slot)
+        others = [server for server in own_cluster.primaries() if server is not first]
+        for target in (*others, first):
             await load.advance(30, within=20.0)
             if way == "at once":
                 await trio.to_thread.run_sync(own_cluster.migrate, slot, target)
             else:
                 await trio.to_thread.run_sync(own_cluster.move_slot, slot, target)
             assert own_cluster.owner(slot) is target
-            # Each waits a second for its own echo while this node does not hear its own.
+            # A probe would find that a node does not hear, too, but not in this time.
+            await until(lambda target=target: is_heard_at(namespace, target), within=4.0)  # type: ignore[misc]
+            # It gets to know each server that it comes to, also one where it has been before.
+            await until(lambda target=target: server_of(namespace, target) == run_id(target))  # type: ignore[misc]
             await load.advance(30, within=20.0)
         await load.finish(*both)
         for node in both:
             for name, accepted in load.accepted.items():
                 assert node.heard[name, ROOM].pieces == [accepted]
+
+
+def is_heard_at(namespace: str, server: Valkey) -> bool:
+    """Whether both nodes listen to the room of a namespace at a server."""
+    channel = f"rt:{{{TAGS[partition_of(namespace)]}}}:r:{namespace}:{ROOM}"
+    return bool(server.plain.execute_command("PUBSUB SHARDNUMSUB", channel)[1] == 2)
+
+
+def server_of(namespace: str, server: Valkey) -> object:
+    """On which server the keys of a namespace take themselves to be."""
+    return server.plain.hget(f"rt:{{{TAGS[partition_of(namespace)]}}}:c", "server")
+
+
+def run_id(server: Valkey) -> bytes:
+    info: Any = server.client.info("server")
+    return str(info["run_id"]).encode()
 
 
 async def cut_in_three(cluster: Cluster, namespace: str) -> Valkey:

@@ -1,6 +1,7 @@
 """Commands to a Redis Cluster: each goes to the primary that has the slot of its keys.
 
     run ── tend             learns anew who has which slot when something does not fit
+        ├─ follow           drops links, and lets servers know, when it was learnt
         ├─ primary          one link to each primary that was needed, made anew whenever it breaks
         └─ primary ...
 
@@ -117,6 +118,7 @@ class ClusterLink(CommandLink):
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tend)
+                nursery.start_soon(self._follow)
                 while True:
                     while self._wanted:
                         nursery.start_soon(self._serve, self._wanted.pop())
@@ -150,11 +152,17 @@ class ClusterLink(CommandLink):
                 log.warning("%s: %s", self._name, error)
                 self._why = str(error)
                 self._doubt.ring()
-            self._drop_former()
-            await self._enter_moved()
-            self._tell()
+                self._tell()
             await trio.sleep(pick_delay(attempt, self._settings, random.random()))
             attempt = attempt + 1 if self._doubt.is_rung else 0
+
+    async def _follow(self) -> None:
+        """Does what follows from each answer, also where a link for subscriptions has asked."""
+        while True:
+            await self._topology.news.wait()
+            self._drop_former()
+            self._tell()
+            await self._enter_moved()
 
     def _drop_former(self) -> None:
         """Links to servers that have no slot any more end."""

@@ -14,6 +14,7 @@ from trio_rt.backplane.redis.settings import RedisSettings
 from trio_rt.backplane.redis.slots import Place, SlotMap
 from trio_rt.backplane.redis.steady import ELSEWHERE
 from trio_rt.errors import BackplaneDown, BackplaneError, BackplaneRefused, MisuseError
+from trio_rt.schedule.bell import Bell
 
 OLDEST = (7, 0)
 """The oldest Redis that has sharded channels."""
@@ -48,6 +49,8 @@ class Topology:
         self._seeds = servers.seeds
         self.settings = servers.settings
         self.slots = SlotMap()
+        self.news = Bell()
+        """Rung when `slots` was learnt anew, whoever asked for it."""
         self._learnt_at = -math.inf
         self._asking = trio.Lock()
 
@@ -77,6 +80,7 @@ class Topology:
         for address in dict.fromkeys((*known, *self._seeds)):
             try:
                 self.slots.read(await self._ask(address), address.host)
+                self.news.ring()
             except BackplaneError as error:
                 errors.append(error)
             except ValueError as error:
