@@ -54,10 +54,11 @@ async def test_room(both: list[Host]) -> None:
 
 
 async def test_acknowledgement_does_not_overtake(both: list[Host]) -> None:
-    """Who speaks to its own room hears itself before the acknowledgement."""
+    """Who speaks to its own room, or to itself, hears itself before the acknowledgement."""
     client = await visit(both[0])
+    sid = client.claim()["pid"][:20]
     for number in range(50):
-        id = await client.ask("say", str(number))
+        id = await client.ask("say", str(number), "lobby" if number % 2 else sid)
         assert await client.expect("said") == str(number)
         await client.expect_acknowledgement(id)
 

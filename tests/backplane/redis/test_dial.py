@@ -21,7 +21,8 @@ from trio_rt.testing import open_proxy
 
 async def ask(address: Address, *words: str) -> object:
     """The reply to one command on a connection of its own."""
-    async with open_blocking(DirectDial(address, QUICK), "test") as link:
+    settings = attrs.evolve(QUICK, reply_timeout=5.0)
+    async with open_blocking(DirectDial(address, settings), "test") as link:
         return await link.call(*words)
 
 

@@ -254,9 +254,12 @@ async def test_message_that_comes_twice(server: Valkey) -> None:
 
 
 async def test_missed_by_a_socket(server: Valkey) -> None:
-    """What was sent to one socket while its node did not hear is delivered when it does."""
+    """What was sent to one socket while its node did not hear is delivered when it does, and what
+    it had heard before is not delivered again."""
     async with running(server) as plane, running(server) as other:
         await plane.open_session(new_session())
+        heard = await other.publish(event("x" * 20))
+        assert await arrivals(plane, 1) == [heard]
         server.client.client_kill_filter(_type="pubsub")
         missed = [await other.publish(event("x" * 20)) for _ in range(3)]
         assert await arrivals(plane, 3) == missed
