@@ -7,7 +7,7 @@ import trio
 
 from tests.rooms.tables import GAMES, Guest, Table, players, table
 from trio_rt import Refuse
-from trio_rt.reasons import Reason
+from trio_rt.reasons import SERVER_SHUTDOWN, Reason
 from trio_rt.rooms import Player, Room, on
 
 Notes = list[tuple[str, str]]
@@ -259,4 +259,80 @@ async def test_crash_after_a_kick(autojump_clock, errors) -> None:
         assert await bob.refused("cheat") == "internal"
         await trio.sleep(1)
         assert await bob.refused("think", 0) == "not_here"
+    assert "and runs again" in errors.pop().getMessage()
+
+
+@pytest.mark.parametrize("ends", ["cut", "fails"])
+async def test_gone_at_the_door(autojump_clock, errors, notes, ends: str) -> None:
+    """Who asked for a place, and is not told that it has one, has none for long."""
+
+    class Fails(Cafe):
+        async def on_phase(self, phase: Any) -> None:
+            raise ValueError("trouble")
+
+    async with table(Fails) as here:
+        alice, bob, carol, id = await begun(here, "Fails")
+        cell = here.room(id)
+        await alice.client.ask("think", 3.0, namespace=GAMES)
+        await trio.sleep(0.1)
+        await carol.client.ask("room:join", {"room": id}, namespace=GAMES)
+        await trio.sleep(0.1)
+        if ends == "cut":
+            [socket] = [s for s in cell.rooms.namespace.sockets.values() if s.user.id == "carol"]
+            socket.connection.end(SERVER_SHUTDOWN)  # at once: no handler has its grace
+        else:
+            knocked = cell.lobby
+
+            def join_and_start(player: str, now: float, *, code: str | None = None) -> Any:
+                effects = knocked.join(player, now, code=code)
+                cell.lobby = knocked
+                return effects + knocked.start(None, now)
+
+            cell.lobby = Watched(knocked, join_and_start)
+        await trio.sleep(5)
+        assert set(cell.members) == set(cell.lobby.players) == {"alice", "bob"}
+        assert not [what for what, who in notes if who == "carol"]
+        await assert_closes_when_empty(here, alice, bob)
+    assert len(errors) == (2 if ends == "fails" else 0)  # the game's start, and its end
+    errors.clear()
+
+
+async def test_leaves_a_busy_room(autojump_clock, errors, notes) -> None:
+    """Who could not leave is still there, hears what happens, and can leave later."""
+
+    class Crowded(Cafe):
+        max_waiting = 1
+
+    async with table(Crowded) as here:
+        alice, bob, carol, id = await begun(here, "Crowded")
+        await alice.client.ask("think", 1.0, namespace=GAMES)
+        await trio.sleep(0.1)
+        await carol.client.ask("room:join", {"room": id}, namespace=GAMES)
+        await trio.sleep(0.1)
+        assert await bob.refused("room:leave") == "busy"
+        assert (await bob.hear("room:joined"))["player"]["id"] == "carol"
+        await assert_closes_when_empty(here, alice, bob, carol)
+    assert errors == []
+
+
+async def test_back_in_a_room_that_fails(autojump_clock, errors, notes) -> None:
+    """Who comes back while the room fails is told how the room is as soon as it goes on."""
+
+    class Fails(Cafe):
+        has_failed: ClassVar[bool] = False
+
+        async def on_return(self, player: Player) -> None:
+            if not Fails.has_failed:
+                Fails.has_failed = True
+                raise ValueError("trouble")
+
+    async with table(Fails) as here:
+        alice, bob, _, id = await begun(here, "Fails")
+        bob.client.close()
+        await trio.sleep(0.1)
+        bob = await here.back(bob)
+        assert (await bob.hear("room:state"))["room"] == id
+        await alice.call("room:ready")
+        assert (await bob.hear("room:ready"))["player"] == "alice"
+        await assert_closes_when_empty(here, alice, bob)
     assert "and runs again" in errors.pop().getMessage()

@@ -23,6 +23,7 @@ from trio_rt.errors import BackplaneError, Disconnected, LimitError, Refuse
 from trio_rt.log import log
 from trio_rt.rooms import endings
 from trio_rt.rooms.cell import CHANNEL, Cell, rooms_of
+from trio_rt.rooms.finder import FIND_TIMEOUT
 from trio_rt.rooms.matching import PREFIX
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ RETRY = 0.5
 REPORT_TIMEOUT = 60.0
 """Seconds for which a node tries to tell a room that a member's socket is gone, or back."""
 
-TRY_AGAIN = frozenset({"unavailable", "busy", "timeout"})
-"""What a room says that it could not be told, or may not have been."""
+GONE = frozenset({"not_here", "not_found", "closed"})
+"""What is said of somebody who is in no such room for sure."""
+
+UNSURE = frozenset({"internal", "timeout", "unavailable"})
+"""What is said of a request that may have been carried out."""
 
 
 class Doors:
@@ -46,11 +50,13 @@ class Doors:
         rooms: those of this node.
     """
 
-    __slots__ = ("_rooms", "_seq")
+    __slots__ = ("_returns", "_rooms", "_seq")
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._seq = 0
+        self._returns: dict[tuple[str, str], trio.Event] = {}
+        """By socket and room, those who are just being welcomed back: set when that is done."""
 
     async def enter(self, socket: Socket, id: str, *, watches: bool, code: str | None) -> Any:
         """Lets a client into a room: asks for a place, listens to the room, and says so.
@@ -61,35 +67,50 @@ class Doors:
         Raises:
             Refuse: if the room says no.
         """
+        await self._wait_returned(socket, id)
         self._seq += 1
         user, node = socket.user, self._rooms.backplane.node
-        await self._rooms.finder.ask(
-            id, Knock(user.id, user.name, socket.id, node, self._seq, watches, code)
-        )
-        is_in = False
+        knock = Knock(user.id, user.name, socket.id, node, self._seq, watches, code)
+        is_settled = was_in = CHANNEL + id in socket.rooms  # then it stays, whatever is said
+        is_knocking = True
         try:
+            await self._rooms.finder.ask(id, knock)
+            is_knocking = False
             await socket.join(CHANNEL + id)
             view = await self._rooms.finder.ask(id, Arrive(user.id, socket.id))
-            is_in = True
+            is_settled = True
             return view
         except LimitError as error:
             raise Refuse("limit", str(error)) from error
+        except Refuse as refusal:
+            is_settled = is_knocking and refusal.code not in UNSURE
+            is_settled = is_settled or (was_in and refusal.code not in GONE)
+            raise
         finally:
-            if not is_in:
+            if not is_settled:
                 self._undo_enter(socket, id)
 
     def _undo_enter(self, socket: Socket, id: str) -> None:
         """A client did not come in after all."""
+        now = self._rooms.namespace.sockets.get(socket.id, socket)
+        if now is not socket and CHANNEL + id in now.rooms:
+            return  # it is back on another connection, of which the room is told
         if CHANNEL + id in socket.rooms and socket.connected:
             self._rooms.namespace.remove_member(CHANNEL + id, socket)
         self._tell_lost(socket, id, may_come_back=False)
 
     async def leave(self, socket: Socket, id: str) -> None:
         """Takes a client out of a room."""
+        await self._wait_returned(socket, id)
+        is_gone = False
         try:
             await self._rooms.finder.ask(id, Order(socket.user.id, "leave"))
+            is_gone = True
+        except Refuse as refusal:
+            is_gone = refusal.code in GONE
+            raise
         finally:
-            if CHANNEL + id in socket.rooms and socket.connected:
+            if is_gone and CHANNEL + id in socket.rooms and socket.connected:
                 self._rooms.namespace.remove_member(CHANNEL + id, socket)
 
     async def match(self, socket: Socket, kind: str, rating: float, size: int) -> Any:
@@ -132,7 +153,7 @@ class Doors:
                     await self._rooms.finder.ask(id, told)
                     return
                 except Refuse as refusal:
-                    if refusal.code not in TRY_AGAIN:
+                    if refusal.code in GONE:
                         return
                 await trio.sleep(RETRY)
 
@@ -140,15 +161,30 @@ class Doors:
         """A socket is there again, with its session: its rooms hear of it."""
         self._seq += 1
         for id in rooms_of(socket):
-            self._rooms.soon(self._welcome_back, socket, id, self._seq)
+            done = self._returns[socket.id, id] = trio.Event()
+            self._rooms.soon(self._welcome_back, socket, id, self._seq, done)
 
-    async def _welcome_back(self, socket: Socket, id: str, seq: int) -> None:
+    async def _wait_returned(self, socket: Socket, id: str) -> None:
+        """Waits until a socket knows whether it is back: what it wants now comes behind that."""
+        done = self._returns.get((socket.id, id))
+        if done is not None:
+            with trio.move_on_after(FIND_TIMEOUT):
+                await done.wait()
+            if not done.is_set():
+                raise endings.UNAVAILABLE
+
+    async def _welcome_back(self, socket: Socket, id: str, seq: int, done: trio.Event) -> None:
         """Tells a room that a socket is back, and the socket how the room is, however often that
         takes. If it is gone before, the room is told so again: it may have heard that first."""
         told = Back(socket.user.id, socket.id, self._rooms.backplane.node, seq)
-        with trio.move_on_after(REPORT_TIMEOUT):
-            while socket.connected and not await self._tell_back(socket, id, told):
-                await trio.sleep(RETRY)
+        try:
+            with trio.move_on_after(REPORT_TIMEOUT):
+                while socket.connected and not await self._tell_back(socket, id, told):
+                    await trio.sleep(RETRY)
+        finally:
+            done.set()
+            if self._returns.get((socket.id, id)) is done:
+                del self._returns[socket.id, id]
         if socket.id not in self._rooms.namespace.sockets:
             self._tell_lost(socket, id, may_come_back=socket.session.is_open)
 
@@ -159,8 +195,10 @@ class Doors:
                 view = await self._rooms.finder.ask(id, told)
                 await socket.emit("room:state", view)
             except Refuse as refusal:
-                if refusal.code in TRY_AGAIN:
+                if refusal.code not in GONE:
                     return False
+                if not socket.connected:
+                    return True
                 self._rooms.namespace.remove_member(CHANNEL + id, socket)
                 payload = {"room": id, "player": socket.user.id, "reason": endings.LOST.code}
                 await socket.emit("room:left", payload)

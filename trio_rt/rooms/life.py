@@ -197,6 +197,8 @@ class Life:
             while self._cell.effects:  # what it has led to comes first
                 await self._carry_out(self._cell.effects.popleft())
             reply.set(_done(self._cell.view() if value is _VIEW else value))
+            if value is _VIEW:  # it leaves in the next step: only then what makes it out of date
+                await trio.lowlevel.checkpoint()
         except Refuse as refusal:
             reply.set(Denied(refusal.code, refusal.message, refusal.details))
         except Exception as error:
@@ -233,7 +235,7 @@ class Life:
             case Lost():
                 return self._lost(request, now)
             case Back():
-                return self._back(request, now)
+                return await self._back(request, now)
             case Event():
                 return await self._event(request)
             case Order():
@@ -296,13 +298,15 @@ class Life:
             go = cell.lobby.dropped if is_held else cell.lobby.leave
             cell.decide(go(player.id, now))
 
-    def _back(self, told: Back, now: float) -> Any:
+    async def _back(self, told: Back, now: float) -> Any:
         """A socket is there again."""
         player = self._cell.member(told.player)
         if not player.watches:
             self._cell.decide(self._cell.lobby.returned(player.id, now))
         player.sockets[told.sid] = (told.node, told.seq)
         self._cell.note_change()
+        if player.arriving == "on_join":  # its last connection ended on the way in
+            return await self._arrive(Arrive(told.player, told.sid))
         return _VIEW
 
     async def _event(self, asked: Event) -> Any:
