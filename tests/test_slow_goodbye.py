@@ -58,7 +58,7 @@ async def is_put_out(client: Client) -> None:
 
 @pytest.mark.parametrize("goes", [leaves, is_put_out])
 async def test_cut_short(autojump_clock, errors, goes: Any) -> None:
-    """A connection that ends at once, while its socket's session does, is no way around the hooks."""
+    """A connection that ends at once, while its session does, is no way around the hooks."""
     gone: Counter[Any] = Counter()
     sockets: list[Socket] = []
     server = make_server(gone, sockets)
@@ -89,7 +89,7 @@ async def test_put_out_while_lost(autojump_clock, errors) -> None:
 
 
 async def test_gone_again_while_it_cannot_be_recovered(autojump_clock, errors) -> None:
-    """A session that cannot be recovered is left once, whatever becomes of the client that asked."""
+    """A session that cannot be recovered is left once, whatever becomes of who asked for it."""
     gone: Counter[Any] = Counter()
     sockets: list[Socket] = []
     async with hosting(make_server(gone, sockets)) as host, trio.open_nursery() as nursery:

@@ -1,10 +1,11 @@
-"""Clients that do anything in any order, in rooms that are slow, refuse, fail and end: nothing is left of it.
+"""Clients that do anything in any order, in rooms that are slow, refuse, fail and end.
 
 Each client keeps the view that events give it, as a page would. When all is quiet for a while these
 are what the rooms say, and when all have gone nobody is remembered. Hooks come in pairs.
 """
 
 import random
+from functools import partial
 from typing import Any, ClassVar
 
 import attrs
@@ -36,37 +37,34 @@ class Trouble(Room):
     here: ClassVar[dict[tuple[str, Player], str]]
     """Who is in which room, by what its last hook was."""
 
-    async def happen(self, player: Player | None = None) -> None:
+    async def happen(self) -> None:
         if self.chance.random() < 0.5:
             await trio.sleep(self.chance.choice([0.0, 0.1, 0.5]))
         if self.may_fail and self.chance.random() < 0.03:
             raise ValueError("trouble")
 
-    def told(self, player: Player, what: str, *before: str | None) -> None:
+    async def told(self, player: Player, what: str, *before: str | None) -> None:
         was = self.here.get((self.id, player))
         assert was in before, f"{what} of {player.id} after {was}"
         self.here[self.id, player] = what
+        await self.happen()
 
     async def on_join(self, player: Player) -> None:
         before = self.here.get((self.id, player))
-        self.told(player, "join", None, *(["join"] if not player.watches else []))
-        await self.happen()
+        await self.told(player, "join", None, *([] if player.watches else ["join"]))
         if self.chance.random() < 0.1:
             if before is None:
                 del self.here[self.id, player]
             raise Refuse("no", "not now")
 
     async def on_drop(self, player: Player) -> None:
-        self.told(player, "drop", "join", "return")
-        await self.happen()
+        await self.told(player, "drop", "join", "return")
 
     async def on_return(self, player: Player) -> None:
-        self.told(player, "return", "drop")
-        await self.happen()
+        await self.told(player, "return", "drop")
 
     async def on_leave(self, player: Player, reason: Reason) -> None:
-        self.told(player, "leave", "join", "drop", "return")
-        await self.happen()
+        await self.told(player, "leave", "join", "drop", "return")
 
     async def on_close(self, reason: Reason) -> None:
         for at in [at for at in self.here if at[0] == self.id]:
@@ -75,7 +73,7 @@ class Trouble(Room):
 
     @on("act", spectators=True)
     async def act(self, player: Player, what: int) -> None:
-        await self.happen(player)
+        await self.happen()
         if what == 0 and self.chance.random() < 0.2:
             self.close()
         elif what == 1 and player in self.players:
@@ -111,17 +109,13 @@ class Monkey:
     views: dict[str, set[str]] = attrs.field(factory=dict)
 
     def note(self, packet: Any) -> None:
-        view: Any = packet.data[-1] if packet.data else None
-        if packet.type == 3 and isinstance(view, dict) and "players" in view:
-            self.take_view(view)
-        elif packet.type == 2 and packet.data[0] == "room:state":
-            self.take_view(view)
-        elif packet.type == 2 and view.get("room") in self.views:
-            self.take_event(packet.data[0], view)
-
-    def take_view(self, view: Any) -> None:
-        members = [*view["players"], *view["spectators"]]
-        self.views[view["room"]] = {member["id"] for member in members}
+        """Something arrived."""
+        told: Any = packet.data[-1] if packet.data else None
+        if isinstance(told, dict) and "players" in told:  # an answer, or `room:state`
+            members = [*told["players"], *told["spectators"]]
+            self.views[told["room"]] = {member["id"] for member in members}
+        elif packet.type == 2 and told.get("room") in self.views:
+            self.take_event(packet.data[0], told)
 
     def take_event(self, event: str, told: Any) -> None:
         members = self.views[told["room"]]
@@ -158,19 +152,19 @@ class Monkey:
         chance, client = self.chance, self.client
         assert client is not None
         room = {"room": chance.choice(rooms)}
+        call = partial(client.call, namespace=GAMES)
         match chance.randrange(12):
             case 0 | 1 | 2:
-                await client.call("room:join", room, namespace=GAMES)
+                await call("room:join", room)
             case 3:
-                await client.call("room:watch", room, namespace=GAMES)
+                await call("room:watch", room)
             case 4:
                 event = chance.choice(["room:kick", "room:reserve"])
-                await client.call(event, {**room, "player": chance.choice(NAMES)}, namespace=GAMES)
+                await call(event, {**room, "player": chance.choice(NAMES)})
             case 5:
-                await client.call("room:send", room["room"], "push", 1, namespace=GAMES)
+                await call("room:send", room["room"], "push", 1)
             case 6 | 7:
-                what = chance.randrange(8)
-                await client.call("room:send", room["room"], "act", what, namespace=GAMES)
+                await call("room:send", room["room"], "act", chance.randrange(8))
             case 8:
                 claim = client.claim(GAMES)
                 if chance.random() < 0.8:  # else its old connection seems to be there still
@@ -180,7 +174,7 @@ class Monkey:
                     await self.connect(claim if chance.random() < 0.8 else {})
                 client.close()
             case _:
-                await client.call(f"room:{chance.choice(ORDERS)}", room, namespace=GAMES)
+                await call(f"room:{chance.choice(ORDERS)}", room)
 
 
 def assert_consistent(here: Table, monkeys: list[Monkey]) -> None:

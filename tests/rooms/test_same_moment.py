@@ -1,4 +1,4 @@
-"""Things that happen at the same moment: nobody is half in a room, and each hook has its counterpart."""
+"""Things at the same moment: nobody is half in a room, and each hook has its counterpart."""
 
 from typing import Any, ClassVar
 

@@ -179,7 +179,9 @@ class Doors:
         told = Back(socket.user.id, socket.id, self._rooms.backplane.node, seq)
         try:
             with trio.move_on_after(REPORT_TIMEOUT):
-                while socket.connected and not await self._tell_back(socket, id, told):
+                while socket.connected:
+                    if await self._tell_back(socket, id, told):
+                        break
                     await trio.sleep(RETRY)
         finally:
             done.set()

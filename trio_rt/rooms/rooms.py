@@ -147,9 +147,7 @@ class Rooms:
 
     # Their lives
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the rooms of this node until it is cancelled; then saves them for other nodes.
 
         There can be rooms as soon as it has started.
