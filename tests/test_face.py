@@ -5,13 +5,16 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import trio_rt
+from trio_rt.cli import main
 
 MODULES = sorted(
     module.name
@@ -83,6 +86,15 @@ def test_all_is_complete() -> None:
         if not name.startswith("_") and not inspect.ismodule(member)
     }
     assert imported == set(trio_rt.__all__)
+
+
+def test_version() -> None:
+    """The version is that of the installed package, and no other name is made up."""
+    assert trio_rt.__version__ == version("trio-rt")
+    told = CliRunner().invoke(main, ["--version"]).output
+    assert told == f"trio-rt, version {trio_rt.__version__}\n"
+    with pytest.raises(AttributeError, match="has no attribute '__versions__'"):
+        trio_rt.__versions__  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_star_import() -> None:

@@ -1,5 +1,7 @@
 """Real-time applications on Trio: a Socket.IO server and client with structured concurrency."""
 
+import typing
+
 from trio_rt.auth import Anonymous, Authenticator, Handshake, JWTAuth, User
 from trio_rt.backplane.chosen import Redis, SocketIORedis
 from trio_rt.client import Change, Client, ClientConfig, ClientNamespace, open_client
@@ -100,3 +102,16 @@ __all__ = [
     "on",
     "open_client",
 ]
+
+if typing.TYPE_CHECKING:
+    __version__: str
+    """The version that is installed, such as `"0.1.0"`."""
+else:  # a type checker would take it for every name that there is not
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            # Here, because the import of it takes longer than most of ours.
+            from importlib.metadata import version  # noqa: PLC0415
+
+            return version("trio-rt")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
