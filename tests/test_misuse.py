@@ -1,5 +1,7 @@
 """What can never work is told where it is written, by a call that would: no raw Python errors."""
 
+import asyncio
+import inspect
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -17,13 +19,18 @@ from trio_rt import (
     Handshake,
     JWTAuth,
     MisuseError,
+    Player,
     Redis,
     Refuse,
     Room,
     Server,
+    Socket,
+    SocketIORedis,
     User,
+    on,
     open_client,
 )
+from trio_rt.packets import encode_ack, encode_event
 from trio_rt.testing import hosting
 
 Call = Callable[[], Any]
@@ -32,6 +39,18 @@ server = Server()
 
 async def handle(socket, number: int): ...
 async def make_key(number: int): ...
+
+
+class Odd:
+    """No payload."""
+
+
+async def late(text: str, socket: Socket): ...
+async def odd(socket, payload: Odd): ...
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
 
 
 def told(call: Call) -> str:
@@ -76,6 +95,13 @@ MADE: dict[str, tuple[Call, str]] = {
     "no path": (lambda: Server(path=None), "Config(path='/socket.io/')"),
     "a change": (lambda: Server().configure(ping_timeout="1"), "Config(ping_timeout=20.0)"),
     "a part of a client's": (lambda: ClientConfig(backlog=5), "backlog=BacklogLimits(...)"),
+    "a wrong audience": (lambda: JWTAuth("x" * 32, audience=7), "audience=7 is no text"),
+    "wrong algorithms": (lambda: JWTAuth("x" * 32, algorithms=[7]), "algorithms=[7] is no text"),
+    "a wrong issuer": (lambda: JWTAuth("x" * 32, issuer=7), "issuer=7 is no text"),
+    "no url of a Redis": (lambda: Redis.from_url(None), 'Redis.from_url("redis://'),
+    "no url of theirs": (lambda: SocketIORedis.from_url(7), 'SocketIORedis.from_url("redis://'),
+    "a prefix by number": (lambda: Redis.from_url("redis://h", prefix=3), "prefix=3 is no text"),
+    "a refusal by number": (lambda: Refuse(403), 'raise Refuse("forbidden"'),
     "no key": (lambda: JWTAuth(None), "trio-rt token --new-secret"),
     "leeway as text": (lambda: JWTAuth("x" * 32, leeway="5"), "from 0 to 30"),
     "a token for a number": (lambda: JWTAuth("x" * 32).issue(7), "as text, not 7"),
@@ -101,7 +127,51 @@ REGISTERED: dict[str, tuple[Call, str]] = {
     "no time": (lambda: server.all.timeout(-1), "timeout(2)"),
     "a class as policy": (lambda: server.all.when_slow(DropOldest), "when_slow(DropOldest())"),
     "Block as a class": (lambda: server.to("a").when_slow(Block), "when_slow(DropOldest())"),
+    "the socket behind": (lambda: server.on("e")(late), "the socket is the first argument"),
+    "a class of no fields": (lambda: server.on("e")(odd), "Odd'> is not supported. Use attrs"),
+    "a method without a name": (lambda: on(handle), '@on("move")'),
+    "an event in a list": (lambda: server.all.emit_nowait(["a"]), "emit('said', ...)"),
+    "what cannot be sent": (lambda: encode_event("/", "e", (object(),)), "Send JSON values"),
+    "a value in itself": (lambda: encode_event("/", "e", (LOOP,)), "nested too deeply"),
+    "an answer of nothing": (lambda: encode_ack("/", 1, object()), "Send JSON values"),
     "an event by number": (lambda: server.all.emit_nowait(7), "emit('said', ...)"),
+}
+
+
+def kind(**attributes: Any) -> Call:
+    """Registers a class of rooms that has these."""
+    rooms = [type("Lobby", (Room,), attributes)]
+    return lambda: Server().namespace("/a", rooms=rooms)
+
+
+async def alone(self): ...
+
+
+ROOMS: dict[str, tuple[Call, str]] = {
+    "seats as text": (kind(seats="4"), "The default is: seats = 100"),
+    "no seconds": (kind(hold_seconds=None), "Lobby.hold_seconds is a number, and not None"),
+    "yes for seats": (kind(seats=True), "Lobby.seats is a number, and not True"),
+    "inputs as a list": (kind(inputs=["push"]), 'Write: inputs = {"push": int}'),
+    "nobody who joins": (kind(on_join=alone), "async def on_join(self, player)"),
+    "no reason to leave": (kind(on_leave=alone), "async def on_leave(self, player, reason)"),
+}
+
+INSIDE: dict[str, tuple[Callable[[Room, Player], Any], str]] = {
+    "ticks as text": (lambda room, _: room.ticks(hz="20"), "Write: self.ticks(hz=20)"),
+    "no ticks": (lambda room, _: room.ticks(0), "Write: self.ticks(hz=20)"),
+    "to an id": (lambda room, player: room.to(player.id), "to() takes a Player"),
+    "kick an id": (lambda room, player: room.kick(player.id), "kick() takes a Player"),
+    "ready by id": (lambda room, player: room.ready(player.id), "ready() takes a Player"),
+    "hold an id": (lambda room, player: room.hold(player.id, 1), "hold() takes a Player"),
+    "hold for text": (lambda room, player: room.hold(player, "1"), "seconds as a number"),
+    "turn of an id": (lambda room, player: room.turn(player.id, within=1), "turn() takes a Player"),
+    "turn for text": (lambda room, player: room.turn(player, within="1"), "seconds as a number"),
+    "at least text": (lambda room, _: room.ready_check(at_least="2"), "at_least=2"),
+    "within text": (lambda room, _: room.ready_check(within="2"), "seconds as a number"),
+    "reserve a player": (lambda room, player: room.reserve(player), "the id of a user"),
+    "after a function": (lambda room, _: room.after(room.sync, 1), "seconds as a number"),
+    "after nothing": (lambda room, _: room.after(1, None), "self.after(5, self.remind, player)"),
+    "close by number": (lambda room, _: room.close(7), 'close("bedtime")'),
 }
 
 SERVED: dict[str, tuple[dict[str, Any], str]] = {
@@ -139,6 +209,76 @@ def test_made(make: Call, right: str) -> None:
 def test_registered(register: Call, right: str) -> None:
     """A wrong use of a decorator or a target is told at that line."""
     assert right in told(register)
+
+
+@pytest.mark.parametrize(("register", "right"), ROOMS.values(), ids=ROOMS)
+def test_rooms(register: Call, right: str) -> None:
+    """A class of rooms that can never work is told when it is registered."""
+    assert right in told(register)
+
+
+@pytest.mark.parametrize(("use", "right"), INSIDE.values(), ids=INSIDE)
+async def test_inside_rooms(
+    use: Callable[[Room, Player], Any], right: str, autojump_clock: Any
+) -> None:
+    """What a room calls wrongly is told to its log, by the right call."""
+    caught: list[str] = []
+
+    class Lobby(Room):
+        @on("try")
+        async def attempt(self, player: Player) -> None:
+            try:
+                made = use(self, player)
+                if inspect.isawaitable(made):
+                    await made
+            except MisuseError as error:
+                caught.append(str(error))
+
+    wrong = Server(auth=Anonymous())
+    wrong.namespace("/a", rooms=[Lobby])
+    async with hosting(wrong) as host:
+        client = await host.connect("/a")
+        await client.call("room:create", namespace="/a")
+        assert await client.call("try", namespace="/a") is None
+    assert [right in message for message in caught] == [True]
+
+
+async def test_socket_in_handler() -> None:
+    """In a handler, a wrong time, a forgotten `await` and names of other frameworks are told."""
+    caught: list[str] = []
+    wrong = Server(auth=Anonymous())
+
+    @wrong.on("try")
+    async def attempt(socket: Socket) -> None:
+        with pytest.raises(MisuseError, match=r"timeout='5' is no time.*call\(\.\.\., timeout=2\)"):
+            await socket.call("x", timeout="5")  # type: ignore[arg-type]
+        with pytest.raises(AttributeError, match=r"Write: socket\.id"):
+            socket.sid  # type: ignore[attr-defined]  # noqa: B018
+        forgotten = socket.emit("x")
+        with pytest.raises(MisuseError, match="Write `await` before"):
+            socket.acknowledge(1, forgotten)
+        forgotten.close()
+        caught.append("all")
+
+    async with hosting(wrong) as host:
+        client = await host.connect()
+        await client.call("try")
+    assert caught == ["all"]
+
+
+@pytest.mark.parametrize("name", ["emit", "static", "run", "event", "live_rooms"])
+def test_names_of_other_frameworks(name: str) -> None:
+    """What a server does not have is answered by where it is."""
+    with pytest.raises(AttributeError, match=r"'Server' object has no attribute .* Write: "):
+        getattr(server, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'emits'$"):
+        server.emits  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_outside_of_trio() -> None:
+    """A server in another event loop is told that it needs Trio."""
+    with pytest.raises(MisuseError, match=r"Write: trio\.run\(server\.serve"):
+        asyncio.run(Server().serve("127.0.0.1", 0))
 
 
 @pytest.mark.parametrize(("arguments", "right"), SERVED.values(), ids=SERVED)

@@ -16,6 +16,7 @@ RealtimeError
 └── Refuse                   raised by YOU to say no; the client is told
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from trio_rt import reasons
@@ -24,6 +25,14 @@ from trio_rt.reasons import Reason
 
 class RealtimeError(Exception):
     """The root of all exceptions that trio_rt raises."""
+
+
+def no_attribute(owner: object, name: str, right: Mapping[str, str]) -> AttributeError:
+    """What to raise for an attribute that there is not, with what there is instead."""
+    message = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    if name in right:
+        message += f". Write: {right[name]}"
+    return AttributeError(message, name=name, obj=owner)
 
 
 class LocalError(RealtimeError):
@@ -131,9 +140,17 @@ class Refuse(RealtimeError):
         code: a stable name for programs, such as `"forbidden"`.
         message: one sentence for people; the code if left out.
         details: any JSON value with more, sent as it is.
+
+    Raises:
+        MisuseError: if the code is no text.
     """
 
     def __init__(self, code: str, message: str = "", details: Any = None) -> None:
+        if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(
+                f"a refusal has a name that programs know, not {code!r}. "
+                f'Write: raise Refuse("forbidden", "you may not do that")'
+            )
         super().__init__(message or code)
         self.code = code
         self.message = message or code

@@ -328,14 +328,17 @@ def _check_type(name: str, hints: dict[str, Any]) -> Any:
         raise MisuseError(f"argument {name!r}: binary values are bytes. Write: {name}: bytes")
     if wanted is Any or wanted is object:
         return Any
+    if getattr(wanted, "__module__", "") == "trio_rt.socket":
+        raise MisuseError(f"argument {name!r}: the socket is the first argument, and no payload")
     try:
         msgspec.json.schema(wanted)  # refuses what `convert` would only take as it is
         msgspec.convert({}, wanted, builtin_types=_BYTES)
     except msgspec.ValidationError:
         return wanted
     except TypeError as error:
+        why = str(error).splitlines()[-1]  # the lines before speak of msgspec's schemas
         raise MisuseError(
-            f"argument {name!r} cannot be validated: {error}. Use attrs classes, dataclasses, "
+            f"argument {name!r} cannot be validated: {why}. Use attrs classes, dataclasses, "
             f"msgspec structs, TypedDicts or plain types, or leave the annotation out"
         ) from error
     return wanted

@@ -20,7 +20,7 @@ def encode_event(
     Raises:
         MisuseError: if it cannot be sent, with the reason.
     """
-    if event in socketio.RESERVED_EVENTS or type(event) is not str:
+    if type(event) is not str or event in socketio.RESERVED_EVENTS:
         if type(event) is not str:
             raise MisuseError(f"an event's name is text, not {event!r}. Write: emit('said', ...)")
         raise MisuseError(
@@ -59,7 +59,9 @@ def encode_ack(namespace: str, id: int, result: Any) -> Encoded:
         _check_count("acknowledgement", len(buffers))
         return Encoded(socketio.encode_ack(namespace, id, data, attachments=len(buffers)), buffers)
     except (TypeError, ValueError, RecursionError) as error:
-        raise MisuseError(f"the value of an acknowledgement cannot be sent: {error}") from error
+        raise MisuseError(
+            f"the value of an acknowledgement cannot be sent: {_why(error)}"
+        ) from error
 
 
 def settle(result: Any) -> Settled:
@@ -83,7 +85,17 @@ def unpack(arguments: list[Any]) -> Any:
 
 
 def _misuse(event: str, error: Exception) -> MisuseError:
-    return MisuseError(f"the arguments of event {event!r} cannot be sent: {error}")
+    return MisuseError(f"the arguments of event {event!r} cannot be sent: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "they are nested too deeply, or in themselves"
+    if "type coroutine" in str(error):
+        return f"{error}. Write `await` before what makes it"
+    if "unsupported" in str(error):
+        return f"{error}. Send JSON values, attrs classes, dataclasses, msgspec structs, or bytes"
+    return str(error)
 
 
 def _check_count(event: str, count: int) -> None:

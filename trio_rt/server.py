@@ -111,6 +111,8 @@ class Server(App):
                 an argument can never be right.
             OSError: if a port is taken.
         """
+        if not trio.lowlevel.in_trio_run():
+            raise MisuseError('it runs in Trio. Write: trio.run(server.serve, "127.0.0.1", 8000)')
         if self._running is not None:
             raise MisuseError("the server is serving already. Make another Server for more")
         _check_sockets("sockets", sockets)

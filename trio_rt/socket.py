@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
@@ -18,14 +18,14 @@ from trio_rt.codec import socketio
 from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.socketio import Encoded
 from trio_rt.connection import Connection
-from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError
+from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError, no_attribute
 from trio_rt.machine.effects import Connect
 from trio_rt.machine.membership import Membership
 from trio_rt.nursery import SocketNursery
 from trio_rt.packets import encode_ack, encode_event, encode_settled, unpack
 from trio_rt.policies import CLOSE, Block, Close, Policy
 from trio_rt.reasons import CLIENT_DISCONNECT, INTERNAL_ERROR, SERVER_DISCONNECT, Reason
-from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target, check_names
+from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target, check_names, check_timeout
 
 if TYPE_CHECKING:
     from trio_rt.namespace import Namespace
@@ -65,6 +65,18 @@ def _check_no_ids(rooms: tuple[str, ...]) -> None:
                 f"{room!r} is like the id of a socket, and no room. Choose another name, one that "
                 f"does not begin with {ID_MARK!r}"
             )
+
+
+ELSEWHERE = {
+    "sid": "socket.id",
+    "send": 'await socket.emit("message", text)',
+    "broadcast": 'await socket.namespace.all.except_(socket.id).emit("said", text)',
+    "enter_room": 'await socket.join("lobby")',
+    "leave_room": 'await socket.leave("lobby")',
+    "auth": "socket.handshake.auth, or socket.user for who it is",
+    "on": '@server.on("say"), once for all sockets',
+}
+"""What sockets of other frameworks have, and where it is here."""
 
 
 class Socket:
@@ -119,6 +131,11 @@ class Socket:
         self._request: Connect | None = None  # while it may be answered
         self._nursery: SocketNursery | None = None
         self._slots: dict[str, trio.Semaphore] | None = None
+
+    if not TYPE_CHECKING:  # a type checker would take it for every attribute that there is not
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(self, name, ELSEWHERE)
 
     def __repr__(self) -> str:
         return f"<Socket {self.id} of {self.user.id} in {self.namespace.name}, {self.state.value}>"
@@ -206,6 +223,7 @@ class Socket:
             Disconnected: if the socket is or goes away.
             LimitError: if the client owes more than `Config.max_pending_calls` already.
         """
+        check_timeout(timeout)
         self.announce()
         self._check_connected()
         if self._connection.stopped is not None:

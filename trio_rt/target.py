@@ -102,8 +102,7 @@ class Target:
 
     def timeout(self, seconds: float) -> Target:
         """Another time to wait in `call`."""
-        if not isinstance(seconds, int | float) or not seconds >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise MisuseError(f"timeout({seconds!r}) is no time in seconds. Write: timeout(2)")
+        check_timeout(seconds)
         return attrs.evolve(self, call_timeout=seconds)
 
     def when_slow(self, policy: Policy) -> Target:
@@ -225,6 +224,18 @@ class Target:
                 "socket.disconnect(). Everybody in a room: server.to('room').sockets()"
             )
         return self
+
+
+def check_timeout(seconds: Any) -> None:
+    """Tells what is no time to wait.
+
+    Raises:
+        MisuseError: if it is none.
+    """
+    if not isinstance(seconds, int | float) or not seconds >= 0:
+        raise MisuseError(
+            f"timeout={seconds!r} is no time in seconds. Write: call(..., timeout=2), or timeout(2)"
+        )
 
 
 def check_names(rooms: tuple[Any, ...]) -> None:

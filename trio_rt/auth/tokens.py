@@ -7,9 +7,9 @@ cause is kept for the log.
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import jwt
 import msgspec
@@ -60,15 +60,17 @@ class JWTAuth(Authenticator):
     ) -> None:
         if not isinstance(leeway, int | float) or not 0 <= leeway <= MAX_LEEWAY:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MisuseError(f"leeway is {leeway!r} s, and must be from 0 to {MAX_LEEWAY:.0f}")
-        self._key = Key.of(key, _several(algorithms))
-        self._audiences = _several(audience or ())
+        self._key = Key.of(key, _texts("algorithms", algorithms))
+        self._audiences = _texts("audience", audience or ())
+        if issuer is not None and not isinstance(issuer, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"issuer={issuer!r} is no text, which `iss` is compared with")
         self._issuer = issuer
         self._leeway = leeway
         self._clock = clock
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Made from the environment. An empty value counts as none.
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Made from the environment, `os.environ` if none is given. An empty value counts as none.
 
         `TRIO_RT_JWT_SECRET`, or `TRIO_RT_JWT_PUBLIC_KEY_FILE` (the path of a PEM file);
         `TRIO_RT_JWT_ALGORITHMS` and `TRIO_RT_JWT_AUDIENCE`, each one or several with commas
@@ -77,6 +79,8 @@ class JWTAuth(Authenticator):
         Raises:
             MisuseError: if there is no key, or if it cannot be used.
         """
+        if environ is None:  # no default argument: help() would show all that is in it
+            environ = os.environ
         algorithms = _listed(environ, "TRIO_RT_JWT_ALGORITHMS")
         return cls(
             _key_from_env(environ, algorithms),
@@ -216,3 +220,13 @@ def _listed(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    """An argument of one text or several; raises MisuseError if it is none."""
+    several: tuple[Any, ...] = (value,)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        several = tuple(cast("Iterable[Any]", value))
+    if not all(isinstance(one, str) for one in several):
+        raise MisuseError(f"{name}={value!r} is no text, and no list of texts")
+    return several

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trio_rt.errors import MisuseError
 
 if TYPE_CHECKING:
     from trio_rt.backplane.redis import RedisBackplane, RedisSettings
     from trio_rt.backplane.socketio_redis import SocketIORedisBackplane
+
+
+def _check(url: Any, name: str, prefix: Any, owner: str) -> None:
+    if not isinstance(url, str):
+        raise MisuseError(
+            f'{url!r} is no URL of a Redis. Write: {owner}.from_url("redis://localhost:6379")'
+        )
+    if not isinstance(prefix, str):
+        raise MisuseError(f"{name}={prefix!r} is no text, which keys and channels begin with")
 
 
 class Redis:
@@ -37,6 +46,7 @@ class Redis:
         Raises:
             MisuseError: if it is no such URL, or the package for Redis is not installed.
         """
+        _check(url, "prefix", prefix, "Redis")
         try:
             # Here, because it takes 9 MB that a single node does not need.
             from trio_rt.backplane.redis import RedisBackplane  # noqa: PLC0415
@@ -69,6 +79,7 @@ class SocketIORedis:
         Raises:
             MisuseError: if it is no such URL, or the package for Redis is not installed.
         """
+        _check(url, "key", key, "SocketIORedis")
         try:
             from trio_rt.backplane.socketio_redis import SocketIORedisBackplane  # noqa: PLC0415
         except ImportError as error:

@@ -15,7 +15,24 @@ from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.restarts import Restart
 from trio_rt.rooms.room import MARK, Room
 
-HOOKS = ("run", "on_start", "on_join", "on_drop", "on_return", "on_leave", "on_phase", "on_close")
+HOOKS: Mapping[str, tuple[str, ...]] = {
+    "run": (),
+    "on_start": (),
+    "on_join": ("player",),
+    "on_drop": ("player",),
+    "on_return": ("player",),
+    "on_leave": ("player", "reason"),
+    "on_phase": ("phase",),
+    "on_close": ("reason",),
+}
+"""What may be overridden, and what it takes besides `self`."""
+
+NUMBERS = tuple(
+    name
+    for name, value in vars(Room).items()
+    if isinstance(value, int | float) and not isinstance(value, bool)
+)
+"""Attributes of a class that are numbers."""
 
 
 @attrs.frozen(eq=False)
@@ -56,11 +73,16 @@ def inspect_room(room: Any) -> Kind:
     """
     if not (inspect.isclass(room) and issubclass(room, Room)):
         raise MisuseError(f"{room!r} is no class of rooms. Write: class Lobby(Room): ...")
-    for name in HOOKS:
-        if not inspect.iscoroutinefunction(getattr(room, name)):
+    for name, takes in HOOKS.items():
+        hook, right = getattr(room, name), f"async def {name}({', '.join(('self', *takes))}): ..."
+        if not inspect.iscoroutinefunction(hook):
+            raise MisuseError(f"{room.__name__}.{name} has to be async. Write: {right}")
+        try:
+            inspect.signature(hook).bind(room, *takes)
+        except TypeError as error:
             raise MisuseError(
-                f"{room.__name__}.{name} has to be async. Write: async def {name}(...)"
-            )
+                f"{room.__name__}.{name} has the wrong arguments. Write: {right}"
+            ) from error
     for name in ("snapshot", "restore", "info"):
         if inspect.iscoroutinefunction(getattr(room, name)):
             raise MisuseError(f"{room.__name__}.{name} cannot be async: it runs between handlers")
@@ -71,6 +93,11 @@ def inspect_room(room: Any) -> Kind:
     if room.match is not None and not isinstance(room.match, MatchRules):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise MisuseError(f"{room.__name__}.match takes rules. Write: match = MatchRules(size=2)")
     handlers, for_spectators = _read_handlers(room)
+    if not isinstance(room.inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError(
+            f"{room.__name__}.inputs has names with the types of their payloads. "
+            f'Write: inputs = {{"push": int}}'
+        )
     inputs = {event: _read_payload(event, wanted) for event, wanted in room.inputs.items()}
     for event in (*handlers, *inputs):
         if not room.is_hidden:
@@ -123,6 +150,13 @@ def _check_event(room: type[Room], event: Any) -> None:
 
 
 def _read_rules(room: type[Room]) -> Rules:
+    for name in NUMBERS:
+        value, default = getattr(room, name), getattr(Room, name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise MisuseError(
+                f"{room.__name__}.{name} is a number, and not {value!r}. "
+                f"The default is: {name} = {default}"
+            )
     try:
         return Rules(
             seats=room.seats,

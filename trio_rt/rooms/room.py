@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import trio
 
+from trio_rt.errors import MisuseError
 from trio_rt.machine.lobby_effects import Phase
 from trio_rt.machine.matchmaking import MatchRules
 from trio_rt.machine.restarts import Restart
@@ -47,13 +48,32 @@ def on(event: str, *, spectators: bool = False) -> Callable[[F], F]:
     Args:
         event: its name.
         spectators: whether those who watch may send it, too.
+
+    Raises:
+        MisuseError: if it is given no name.
     """
+    if not isinstance(event, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MisuseError('on() takes the name of an event. Write: @on("move")')
 
     def mark(function: F) -> F:
         setattr(function, MARK, (event, spectators))
         return function
 
     return mark
+
+
+def _check_players(call: str, *players: Any) -> None:
+    for player in players:
+        if not isinstance(player, Player):
+            raise MisuseError(
+                f"{call}() takes a Player, one of self.players, and not {player!r}: "
+                f"hand over the whole player, and not the id"
+            )
+
+
+def _check_seconds(call: str, seconds: Any) -> None:
+    if not isinstance(seconds, int | float):
+        raise MisuseError(f"{call} takes seconds as a number, and not {seconds!r}")
 
 
 class Room:
@@ -237,6 +257,7 @@ class Room:
 
     def to(self, *players: Player) -> Target:
         """These players: all sockets of each. Those who are away do not get it."""
+        _check_players("to", *players)
         sids = [sid for player in players for sid in player.sockets]
         return self.cell.target(*(sids or [f"{self.cell.channel} nobody"]))
 
@@ -259,6 +280,9 @@ class Room:
         goes on after a crash. If nothing has started in time, the room is closed; a countdown that
         has begun may end.
         """
+        _check_seconds("ready_check(within=...)", within)
+        if not isinstance(at_least, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"ready_check(at_least=2) takes a number, and not {at_least!r}")
         self.cell.ready_check(at_least, within)
         with trio.move_on_after(within) as scope:
             await self.cell.wait_for(Phase.PLAYING)
@@ -293,6 +317,8 @@ class Room:
         Returns:
             The input; None if none came in time, or the player has left, or the game has ended.
         """
+        _check_players("turn", player)
+        _check_seconds("turn(within=...)", within)
         return await self.cell.turn(player, within, events)
 
     def start(self) -> None:
@@ -309,21 +335,27 @@ class Room:
 
     def ready(self, player: Player, is_ready: bool = True) -> None:
         """Marks a player as ready, or not."""
+        _check_players("ready", player)
         lobby, now = self.cell.lobby, trio.current_time()
         mark = lobby.ready if is_ready else lobby.unready
         self.cell.decide(mark(player.id, now))
 
     async def hold(self, player: Player, seconds: float) -> None:
         """Holds a player's seat for so long when the connection is, or was, lost. A checkpoint."""
+        _check_players("hold", player)
+        _check_seconds("hold", seconds)
         self.cell.hold(player, seconds)
         await trio.lowlevel.checkpoint()
 
     def kick(self, player: Player) -> None:
         """Puts somebody out, who cannot come back."""
+        _check_players("kick", player)
         self.cell.decide(self.cell.lobby.kick(None, player.id, trio.current_time()))
 
     def reserve(self, user_id: str) -> None:
         """Keeps a seat for a user who is not there yet, for `reservation_seconds`."""
+        if not isinstance(user_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f"reserve() takes the id of a user, and not {user_id!r}")
         self.cell.decide(self.cell.lobby.reserve(user_id, trio.current_time()))
 
     def invite(self) -> str:
@@ -349,6 +381,12 @@ class Room:
         Returns:
             What cancels the timer.
         """
+        _check_seconds("after", seconds)
+        if not callable(function):
+            raise MisuseError(
+                f"after() takes a function, and not {function!r}. Write: "
+                f"self.after(5, self.remind, player), without calling it"
+            )
         return self.cell.after(seconds, function, arguments)
 
     def save(self) -> None:
@@ -363,5 +401,8 @@ class Room:
         Args:
             reason: a text is told as the reason `closed` with this sentence.
         """
-        text = reason
-        self.cell.close(endings.CLOSED.because(text) if isinstance(text, str) else text)
+        if isinstance(reason, str):
+            reason = endings.CLOSED.because(reason)
+        if not isinstance(reason, Reason):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(f'close() takes a sentence, as in close("bedtime"), not {reason!r}')
+        self.cell.close(reason)

@@ -73,8 +73,11 @@ class Ticks:
     __slots__ = ("_bell", "_cell", "_first", "_hz", "_is_game", "_number", "_slots")
 
     def __init__(self, cell: Cell, hz: float) -> None:
-        if not 0 < hz <= 1000:
-            raise MisuseError(f"ticks(hz={hz}): a number of ticks in a second, up to 1000")
+        if not isinstance(hz, int | float) or not 0 < hz <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MisuseError(
+                f"ticks(hz={hz!r}) is no number of ticks in a second, up to 1000. "
+                f"Write: self.ticks(hz=20)"
+            )
         self._cell = cell
         self._hz = hz
         self._is_game = cell.lobby.phase is Phase.PLAYING
