@@ -7,9 +7,9 @@ cause is kept for the log.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import jwt
 import msgspec
@@ -224,9 +224,8 @@ def _several(value: str | Sequence[str]) -> tuple[str, ...]:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     """An argument of one text or several; raises MisuseError if it is none."""
-    several: tuple[Any, ...] = (value,)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        several = tuple(cast("Iterable[Any]", value))
+    is_one = isinstance(value, str) or not hasattr(value, "__iter__")
+    several: tuple[Any, ...] = (value,) if is_one else tuple(value)
     if not all(isinstance(one, str) for one in several):
         raise MisuseError(f"{name}={value!r} is no text, and no list of texts")
     return several
