@@ -28,7 +28,7 @@ NAMESPACES = spread(1)
 
 def make_server(url: str) -> Server:
     """A server with three namespaces besides its own, all alike."""
-    server = new_node(url)
+    server = new_node(url, attrs.evolve(QUICK, reply_timeout=5.0))  # no link breaks here
     for name in NAMESPACES:
         namespace = server.namespace(name)
 
