@@ -6,7 +6,7 @@ An `App` does no I/O of its own: a server, or a test, hands it connections.
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import Any, overload
 
 import trio
 
@@ -17,7 +17,7 @@ from trio_rt.backplane.memory import MemoryBackplane
 from trio_rt.cluster import Cluster
 from trio_rt.config import Config
 from trio_rt.connection import Connection
-from trio_rt.errors import MisuseError, no_attribute
+from trio_rt.errors import MisuseError, name_misnomers
 from trio_rt.fields import change
 from trio_rt.handlers import Handlers
 from trio_rt.log import Sparing
@@ -33,25 +33,6 @@ from trio_rt.session import Session
 from trio_rt.target import DEFAULT_CALL_TIMEOUT, Target
 
 Matcher = Callable[[str], bool]
-
-
-ELSEWHERE = {
-    "emit": 'await server.all.emit("said", text), or server.to("lobby").emit(...)',
-    "broadcast": 'await server.all.emit("said", text)',
-    "send": 'await server.all.emit("message", text)',
-    "call": "await socket.call(event, ...), or server.to(socket.id).call(...)",
-    "enter_room": 'await socket.join("lobby")',
-    "leave_room": 'await socket.leave("lobby")',
-    "disconnect": "await socket.disconnect(), or server.to(socket.id).disconnect()",
-    "event": '@server.on("say")',
-    "of": 'server.namespace("/games")',
-    "run": 'trio.run(server.serve, "127.0.0.1", 8000)',
-    "static": 'server.web.static("/", directory)',
-    "get": '@server.web.get("/path")',
-    "post": '@server.web.post("/path")',
-    "live_rooms": 'server.namespace("/games", rooms=[Lobby]).live_rooms',
-}
-"""What other frameworks have in their servers, and where it is here."""
 
 
 class App(Registry):
@@ -114,11 +95,6 @@ class App(Registry):
                 right = 'trio.run(server.serve, "127.0.0.1", 8000)'
                 raise MisuseError(f"{name}= is told where it is used. Write: {right}")
         self.config = change(self.config, changes)
-
-    if not TYPE_CHECKING:  # a type checker would take it for every attribute that there is not
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, ELSEWHERE)
 
     # Namespaces
 
@@ -319,3 +295,24 @@ def _check_part(name: str, part: object, kind: type, example: str) -> None:
         if issubclass(part, kind) and not inspect.isabstract(part):
             example = f"{part.__name__}({'...' if inspect.signature(part).parameters else ''})"
     raise MisuseError(f"{name}= is {what}, and no {kind.__name__}. Write: Server({name}={example})")
+
+
+ELSEWHERE = {
+    "emit": 'await server.all.emit("said", text), or server.to("lobby").emit(...)',
+    "broadcast": 'await server.all.emit("said", text)',
+    "send": 'await server.all.emit("message", text)',
+    "call": "await socket.call(event, ...), or server.to(socket.id).call(...)",
+    "enter_room": 'await socket.join("lobby")',
+    "leave_room": 'await socket.leave("lobby")',
+    "disconnect": "await socket.disconnect(), or server.to(socket.id).disconnect()",
+    "event": '@server.on("say")',
+    "of": 'server.namespace("/games")',
+    "run": 'trio.run(server.serve, "127.0.0.1", 8000)',
+    "static": 'server.web.static("/", directory)',
+    "get": '@server.web.get("/path")',
+    "post": '@server.web.post("/path")',
+    "live_rooms": 'server.namespace("/games", rooms=[Lobby]).live_rooms',
+}
+"""What other frameworks have in their servers, and where it is here."""
+
+name_misnomers(App, ELSEWHERE)

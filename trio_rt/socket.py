@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import secrets
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -18,7 +18,7 @@ from trio_rt.codec import socketio
 from trio_rt.codec.envelope import Envelope
 from trio_rt.codec.socketio import Encoded
 from trio_rt.connection import Connection
-from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError, no_attribute
+from trio_rt.errors import CallTimeout, Disconnected, LimitError, MisuseError, name_misnomers
 from trio_rt.machine.effects import Connect
 from trio_rt.machine.membership import Membership
 from trio_rt.nursery import SocketNursery
@@ -65,18 +65,6 @@ def _check_no_ids(rooms: tuple[str, ...]) -> None:
                 f"{room!r} is like the id of a socket, and no room. Choose another name, one that "
                 f"does not begin with {ID_MARK!r}"
             )
-
-
-ELSEWHERE = {
-    "sid": "socket.id",
-    "send": 'await socket.emit("message", text)',
-    "broadcast": 'await socket.namespace.all.except_(socket.id).emit("said", text)',
-    "enter_room": 'await socket.join("lobby")',
-    "leave_room": 'await socket.leave("lobby")',
-    "auth": "socket.handshake.auth, or socket.user for who it is",
-    "on": '@server.on("say"), once for all sockets',
-}
-"""What sockets of other frameworks have, and where it is here."""
 
 
 class Socket:
@@ -131,11 +119,6 @@ class Socket:
         self._request: Connect | None = None  # while it may be answered
         self._nursery: SocketNursery | None = None
         self._slots: dict[str, trio.Semaphore] | None = None
-
-    if not TYPE_CHECKING:  # a type checker would take it for every attribute that there is not
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, ELSEWHERE)
 
     def __repr__(self) -> str:
         return f"<Socket {self.id} of {self.user.id} in {self.namespace.name}, {self.state.value}>"
@@ -488,3 +471,17 @@ class Socket:
     def _check_connected(self) -> None:
         if not self.can_send:
             raise Disconnected(self.reason or self._connection.stopped or INTERNAL_ERROR)
+
+
+ELSEWHERE = {
+    "sid": "socket.id",
+    "send": 'await socket.emit("message", text)',
+    "broadcast": 'await socket.namespace.all.except_(socket.id).emit("said", text)',
+    "enter_room": 'await socket.join("lobby")',
+    "leave_room": 'await socket.leave("lobby")',
+    "auth": "socket.handshake.auth, or socket.user for who it is",
+    "on": '@server.on("say"), once for all sockets',
+}
+"""What sockets of other frameworks have, and where it is here."""
+
+name_misnomers(Socket, ELSEWHERE)
