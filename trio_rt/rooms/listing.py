@@ -106,9 +106,13 @@ class Listing:
                 self._changed.update(dict.fromkeys(ids))
                 raise
         if self._is_stale:
+            self._is_stale = False  # now, because it may become so again meanwhile
             if self._rooms.namespace.rooms.get(CHANNEL):
-                await target.local.emit("rooms", {"all": await self.all()})
-            self._is_stale = False
+                try:
+                    await target.local.emit("rooms", {"all": await self.all()})
+                except BackplaneError:
+                    self._is_stale = True
+                    raise
 
     def _take_changes(self) -> tuple[list[dict[str, Any]], list[str]]:
         """The entries that are new, and the rooms that are gone."""
