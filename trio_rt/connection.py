@@ -40,8 +40,8 @@ Event = Connect | Left | Packet
 """What the reader gets, in the order in which the client sent it."""
 
 WRITE_BYTES = 65_536
-"""How much one write takes: what waits for a flush does not grow beyond it, and the outbox is
-emptied in such pieces."""
+"""How much one write takes: what waits for a flush behind its first frame does not grow beyond it,
+and the outbox is emptied in such pieces."""
 
 _PING = engineio.PING.encode()
 

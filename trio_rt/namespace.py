@@ -1,4 +1,7 @@
-"""One namespace: its sockets, its rooms, and how events get to their members."""
+"""One namespace: its sockets, its rooms, and how events get to their members.
+
+It is one long file because coming, going and delivering change the same tables of members.
+"""
 
 from __future__ import annotations
 

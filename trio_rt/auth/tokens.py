@@ -224,8 +224,7 @@ def _several(value: str | Sequence[str]) -> tuple[str, ...]:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     """An argument of one text or several; raises MisuseError if it is none."""
-    is_one = isinstance(value, str) or not hasattr(value, "__iter__")
-    several: tuple[Any, ...] = (value,) if is_one else tuple(value)
+    several: tuple[Any, ...] = _several(value) if hasattr(value, "__iter__") else (value,)
     if not all(isinstance(one, str) for one in several):
         raise MisuseError(f"{name}={value!r} is no text, and no list of texts")
     return several

@@ -3,6 +3,8 @@
 Everything that a room does goes through its inbox: hooks and handlers run one after the other, in
 the order in which things happened. `run` has a task of its own, which they overlap only while it
 waits. What fails in any of them makes the room crash, and its supervisor decides.
+
+It is one long file because more than half of it are the docstrings of a public class.
 """
 
 from __future__ import annotations
